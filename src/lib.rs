@@ -1,1 +1,3 @@
-//! x
+//! Meridian: an active-active, geo-replicated database that speaks the Redis protocol.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]

@@ -1,1 +1,30 @@
-//! x
+//! The conflict-free replicated types of Meridian.
+//!
+//! An **op** is what one command did to one shard: a [`Stamp`], the last ops its issuer had seen
+//! (deps), and effects. An [`Effect`] is one change of one key, and leaves a **fact** behind,
+//! whose identity is its op's stamp and its index there. State is a bag of facts: an update adds a
+//! fact and removes the older ones of the same thing that its issuer had seen; a removal removes
+//! exactly what it had seen. What a [`Version`] covers and the state does not hold has been
+//! removed, so nothing remembers removals. What every region holds is **stable**, and is folded.
+//!
+//! Everything here is a function of its arguments: no clock, chance, task, socket or hash order.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
+
+mod effect;
+mod number;
+mod origin;
+mod position;
+mod slot;
+mod stamp;
+mod version;
+
+pub use effect::{
+    Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
+};
+pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number};
+pub use origin::{Epoch, Origin, Region};
+pub use position::{Position, Side, Step};
+pub use slot::{Key, SLOTS, Seed, Slot};
+pub use stamp::{Clock, Dot, FactId, Stamp, Time};
+pub use version::Version;

@@ -1,1 +1,3 @@
-//! x
+//! Replication between the regions of a Meridian database.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
