@@ -41,6 +41,7 @@ impl Time {
     }
 
     /// The next time after this one.
+    #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
