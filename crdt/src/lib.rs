@@ -12,9 +12,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 mod effect;
+mod fact;
 mod number;
 mod origin;
 mod position;
+mod register;
 mod slot;
 mod stamp;
 mod version;
@@ -22,7 +24,7 @@ mod version;
 pub use effect::{
     Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
 };
-pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number};
+pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};
 pub use position::{Position, Side, Step};
 pub use slot::{Key, SLOTS, Seed, Slot};

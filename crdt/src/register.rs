@@ -1,0 +1,531 @@
+//! The register: bases, edits, counter parts and deadlines of one thing.
+//!
+//! Everything with a value is one: a string, a hash field, a set member (whose value is empty), a
+//! score (whose base is a double). A thing exists while it has a base, an edit or a live part;
+//! removed parts and deadlines that stand alone make nothing exist.
+//!
+//! This is the form in which every rule of docs/semantics.md ("Values", "Keys") is plain to see.
+//! A thing that is just one base is kept as a compact entry instead (see `entry`).
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::effect::{Attached, Deadline, Edit, Increment, SeenPart};
+use crate::fact::{Id, OriginIx, Origins, Seen, mix};
+use crate::number::Number;
+use crate::stamp::Dot;
+
+/// The highest size of a string, as Redis's `proto-max-bulk-len`: edits beyond it are cut short.
+const STRING_BYTES_MAX: usize = 512 << 20;
+/// Sets deadlines apart from facts in digests.
+const DEADLINE_TAG: u64 = 0x646c;
+
+/// What counter parts add up to, and how they meet the base.
+pub(crate) trait Sum: Copy + Default + PartialEq + std::fmt::Debug {
+    /// `self - other`.
+    fn minus(self, other: Self) -> Self;
+    /// The value of a text with what the live parts add, or `None` where the text hides them.
+    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>>;
+}
+
+/// No counter parts: set members.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct NoSum;
+
+impl Sum for NoSum {
+    fn minus(self, _: Self) -> Self {
+        self
+    }
+
+    fn total(_: Option<&[u8]>, _: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Sum for Number {
+    fn minus(self, other: Self) -> Self {
+        self - other
+    }
+
+    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
+        let base = match text {
+            Some(text) => Self::parse(text)?,
+            None => Self::ZERO,
+        };
+        Some(added.fold(base, |total, part| total + part).to_text())
+    }
+}
+
+impl Sum for f64 {
+    fn minus(self, other: Self) -> Self {
+        self - other
+    }
+
+    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
+        let base = text.and_then(|text| text.try_into().ok()).map_or(0.0, Self::from_le_bytes);
+        let total = added.fold(base, |total, part| total + part);
+        let total = if total.is_nan() { 0.0 } else { total };
+        Some(total.to_le_bytes().to_vec())
+    }
+}
+
+/// One base: a whole value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Base {
+    pub(crate) id: Id,
+    pub(crate) attached: Attached,
+    pub(crate) value: Vec<u8>,
+    /// What has been folded into it, if anything.
+    pub(crate) folded: Option<Box<Folded>>,
+}
+
+/// What a base remembers of the facts folded into it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Folded {
+    /// The last fact folded in.
+    pub(crate) last: Id,
+    /// The digest of all of them.
+    pub(crate) digest: u64,
+}
+
+/// A change of a part of the value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EditFact {
+    pub(crate) id: Id,
+    pub(crate) edit: OwnedEdit,
+    pub(crate) carried: Option<u64>,
+}
+
+/// An [`Edit`] that owns its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum OwnedEdit {
+    Append(Box<[u8]>),
+    Overwrite { offset: u64, bytes: Box<[u8]> },
+    Bits { offset: u64, width: u8, value: u64 },
+}
+
+/// What one origin has added, and what of it has been removed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part<S> {
+    pub(crate) origin: OriginIx,
+    pub(crate) birth: Dot,
+    pub(crate) at: Dot,
+    pub(crate) sum: S,
+    pub(crate) removed_at: Dot,
+    pub(crate) removed: S,
+    /// The removal that set `removed_at`.
+    pub(crate) remover: Option<Id>,
+    pub(crate) carried: Option<u64>,
+}
+
+impl<S: Sum> Part<S> {
+    /// Whether it counts.
+    pub(crate) fn is_live(&self) -> bool {
+        self.removed_at < self.at
+    }
+
+    fn at_id(&self) -> Id {
+        Id { time: self.at.time, index: self.at.index, origin: self.origin }
+    }
+}
+
+/// A deadline that belongs to no base.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DeadlineFact {
+    pub(crate) id: Id,
+    pub(crate) deadline: Deadline,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Register<S> {
+    /// Highest first.
+    pub(crate) bases: Vec<Base>,
+    /// Lowest first.
+    pub(crate) edits: Vec<EditFact>,
+    /// By origin, so that doubles are added in one order everywhere.
+    pub(crate) parts: Vec<Part<S>>,
+    pub(crate) deadlines: Vec<DeadlineFact>,
+    /// Whether the replica has it on its list of things to settle.
+    pub(crate) queued: bool,
+}
+
+impl<S> Default for Register<S> {
+    fn default() -> Self {
+        Self {
+            bases: Vec::new(),
+            edits: Vec::new(),
+            parts: Vec::new(),
+            deadlines: Vec::new(),
+            queued: false,
+        }
+    }
+}
+
+/// Reading.
+impl<S: Sum> Register<S> {
+    /// Whether a reader finds it, its deadline aside.
+    pub(crate) fn exists(&self) -> bool {
+        !self.bases.is_empty() || !self.edits.is_empty() || self.parts.iter().any(Part::is_live)
+    }
+
+    /// Whether nothing at all is left of it.
+    pub(crate) fn is_void(&self) -> bool {
+        self.bases.is_empty()
+            && self.edits.is_empty()
+            && self.parts.is_empty()
+            && self.deadlines.is_empty()
+    }
+
+    /// The value, or `None` if it does not exist.
+    pub(crate) fn value(&self) -> Option<Cow<'_, [u8]>> {
+        let base = self.bases.first().map(|base| base.value.as_slice());
+        let edited = match (base, self.edits.as_slice()) {
+            (base, []) => base.map(Cow::Borrowed),
+            (base, edits) => {
+                let mut value = base.unwrap_or_default().to_vec();
+                for fact in edits {
+                    fact.edit.as_edit().apply(&mut value);
+                }
+                Some(Cow::Owned(value))
+            }
+        };
+        let mut added = self.live_parts().map(|part| part.sum.minus(part.removed)).peekable();
+        if added.peek().is_none() {
+            return edited;
+        }
+        match S::total(edited.as_deref(), added) {
+            Some(total) => Some(Cow::Owned(total)),
+            None => edited.or(Some(Cow::Borrowed(b""))),
+        }
+    }
+
+    /// The parts that count.
+    pub(crate) fn live_parts(&self) -> impl Iterator<Item = &Part<S>> {
+        self.parts.iter().filter(|part| part.is_live())
+    }
+
+    /// The part of one origin.
+    pub(crate) fn part(&self, origin: OriginIx) -> Option<&Part<S>> {
+        self.parts.iter().find(|part| part.origin == origin)
+    }
+
+    /// The deadline in force: the longest of those that stand for themselves and the one attached
+    /// to the base that readers see; the longest carried one where none of these is left.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        let attached = self.bases.first().and_then(|base| match base.attached {
+            Attached::Nothing => None,
+            Attached::Deadline(deadline) => Some(deadline),
+        });
+        let own = self.deadlines.iter().map(|fact| fact.deadline);
+        own.chain(attached).max().or_else(|| {
+            let edits = self.edits.iter().filter_map(|edit| edit.carried);
+            let parts = self.live_parts().filter_map(|part| part.carried);
+            edits.chain(parts).max().map(Deadline::At)
+        })
+    }
+
+    /// Whether it has anything that says when it ends.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
+            || self.bases.iter().any(|base| base.attached != Attached::Nothing)
+            || self.edits.iter().any(|edit| edit.carried.is_some())
+            || self.parts.iter().any(|part| part.carried.is_some())
+    }
+
+    /// The latest of the facts that a reader sees.
+    pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
+        let bases = self.bases.iter().map(|base| match &base.folded {
+            Some(folded) if origins.compare(base.id, folded.last).is_lt() => folded.last,
+            _ => base.id,
+        });
+        let edits = self.edits.iter().map(|edit| edit.id);
+        let parts = self.live_parts().map(Part::at_id);
+        bases.chain(edits).chain(parts).max_by(|&a, &b| origins.compare(a, b))
+    }
+
+    /// The digest of what a reader sees, the deadline aside.
+    pub(crate) fn digest(&self, thing: u64, origins: &Origins) -> u64 {
+        let base = self.bases.first().map_or(0, |base| {
+            let folded = base.folded.as_ref().map_or(0, |folded| folded.digest);
+            mix(thing, origins.hash(base.id)) ^ folded
+        });
+        let edits = self.edits.iter().map(|edit| mix(thing, origins.hash(edit.id)));
+        let parts = self.live_parts().map(|part| part.digest(thing, origins));
+        edits.chain(parts).fold(base, |digest, fact| digest ^ fact)
+    }
+}
+
+impl<S: Sum> Part<S> {
+    pub(crate) fn digest(&self, thing: u64, origins: &Origins) -> u64 {
+        let hash = |dot| origins.hash_dot(self.origin, dot);
+        mix(mix(thing, hash(self.birth)), mix(hash(self.at), hash(self.removed_at)))
+    }
+}
+
+/// What a finite deadline in force adds to the digest of a thing.
+pub(crate) fn deadline_digest(thing: u64, deadline: Option<Deadline>) -> u64 {
+    match deadline.and_then(Deadline::finite) {
+        Some(ms) => mix(thing ^ DEADLINE_TAG, ms),
+        None => 0,
+    }
+}
+
+/// Changing. Each method is one effect.
+impl<S: Sum> Register<S> {
+    /// Removes the bases and edits that were seen.
+    pub(crate) fn remove_seen(&mut self, seen: Seen<'_>) {
+        self.bases.retain(|base| !seen.covers(base.id));
+        self.edits.retain(|edit| !seen.covers(edit.id));
+    }
+
+    /// Removes what was seen and says when it ends.
+    pub(crate) fn remove_deadlines(&mut self, seen: Seen<'_>) {
+        self.deadlines.retain(|fact| !seen.covers(fact.id));
+        for base in &mut self.bases {
+            if seen.covers(base.id) {
+                base.attached = Attached::Nothing;
+            }
+        }
+        for edit in &mut self.edits {
+            if seen.covers(edit.id) {
+                edit.carried = None;
+            }
+        }
+        for part in &mut self.parts {
+            if seen.covers_time(part.origin, part.at.time) {
+                part.carried = None;
+            }
+        }
+    }
+
+    /// Replaces what was seen by a base.
+    pub(crate) fn set(&mut self, base: Base, seen: Seen<'_>, origins: &Origins) {
+        self.remove_seen(seen);
+        if base.attached != Attached::Nothing {
+            self.remove_deadlines(seen);
+        }
+        let at = self.bases.partition_point(|other| origins.compare(other.id, base.id).is_gt());
+        if self.bases.get(at).is_none_or(|other| other.id != base.id) {
+            self.bases.insert(at, base);
+        }
+    }
+
+    /// Adds an edit.
+    pub(crate) fn edit(&mut self, fact: EditFact, origins: &Origins) {
+        let at = self.edits.partition_point(|other| origins.compare(other.id, fact.id).is_lt());
+        if self.edits.get(at).is_none_or(|other| other.id != fact.id) {
+            self.edits.insert(at, fact);
+        }
+    }
+
+    /// Takes note of the running sum of a part.
+    pub(crate) fn add(
+        &mut self,
+        id: Id,
+        increment: Increment<S>,
+        carried: Option<u64>,
+        origins: &Origins,
+    ) {
+        let Increment { birth, sum } = increment;
+        let fresh = Part {
+            origin: id.origin,
+            birth,
+            at: id.dot(),
+            sum,
+            removed_at: Dot::default(),
+            removed: S::default(),
+            remover: None,
+            carried,
+        };
+        let rank = |ix| origins.get(ix);
+        match self.parts.binary_search_by_key(&rank(id.origin), |part| rank(part.origin)) {
+            Err(at) => self.parts.insert(at, fresh),
+            Ok(at) => {
+                let part = &mut self.parts[at];
+                match birth.cmp(&part.birth) {
+                    Ordering::Less => {}
+                    Ordering::Greater => *part = fresh,
+                    Ordering::Equal if part.at < id.dot() => {
+                        part.at = id.dot();
+                        part.sum = sum;
+                        part.carried = carried;
+                    }
+                    Ordering::Equal => {}
+                }
+            }
+        }
+    }
+
+    /// Removes what a removal saw of a part.
+    pub(crate) fn forget(&mut self, id: Id, owner: OriginIx, seen: SeenPart<S>) {
+        let Some(part) = self.parts.iter_mut().find(|part| part.origin == owner) else { return };
+        if part.birth == seen.birth && part.removed_at < seen.at {
+            part.removed_at = seen.at;
+            part.removed = seen.sum;
+            part.remover = Some(id);
+        }
+    }
+
+    /// Replaces the deadlines that were seen.
+    pub(crate) fn set_deadline(&mut self, fact: DeadlineFact, seen: Seen<'_>) {
+        self.remove_deadlines(seen);
+        if self.deadlines.iter().all(|other| other.id != fact.id) {
+            self.deadlines.push(fact);
+        }
+    }
+}
+
+/// Settling: dropping and folding what is stable. Changes no later read, and no digest.
+impl<S: Sum> Register<S> {
+    /// Whether there is something that will be dropped or folded one day.
+    pub(crate) fn is_unsettled(&self, exists: bool) -> bool {
+        1 < self.bases.len()
+            || !self.edits.is_empty()
+            || self.parts.iter().any(|part| !part.is_live())
+            || 1 < self.deadlines.len()
+            || self.deadlines.iter().any(|fact| !exists || fact.deadline == Deadline::Never)
+    }
+
+    /// Drops and folds what `stable` covers; `exists` says whether the thing has a value here or
+    /// in another body.
+    pub(crate) fn settle(&mut self, stable: Seen<'_>, exists: bool, thing: u64, origins: &Origins) {
+        if 1 < self.bases.len() {
+            let mut winner = true;
+            self.bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
+        }
+        self.parts.retain(|part| {
+            part.is_live() || !part.remover.is_some_and(|remover| stable.covers(remover))
+        });
+        self.fold_edits(stable, thing, origins);
+        self.settle_deadlines(stable, exists);
+    }
+
+    fn fold_edits(&mut self, stable: Seen<'_>, thing: u64, origins: &Origins) {
+        if self.bases.first().is_some_and(|base| !stable.covers(base.id)) {
+            return;
+        }
+        let count = self.edits.iter().take_while(|edit| stable.covers(edit.id)).count();
+        for fact in self.edits.drain(..count) {
+            let Some(base) = self.bases.first_mut() else {
+                let mut value = Vec::new();
+                fact.edit.as_edit().apply(&mut value);
+                let attached = Attached::Nothing;
+                self.bases.push(Base { id: fact.id, attached, value, folded: None });
+                continue;
+            };
+            fact.edit.as_edit().apply(&mut base.value);
+            let digest = mix(thing, origins.hash(fact.id));
+            let folded = base.folded.get_or_insert_with(|| {
+                Box::new(Folded { last: fact.id, digest: 0 })
+            });
+            folded.last = fact.id;
+            folded.digest ^= digest;
+        }
+    }
+
+    fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool) {
+        let longest = self.deadlines.iter().filter(|fact| stable.covers(fact.id)).map(|f| f.deadline);
+        if let Some(longest) = longest.max() {
+            let mut kept_one = false;
+            self.deadlines.retain(|fact| {
+                let beaten = fact.deadline < longest
+                    || (fact.deadline == longest && std::mem::replace(&mut kept_one, true));
+                !(stable.covers(fact.id) && beaten)
+            });
+        }
+        if let [fact] = self.deadlines.as_slice()
+            && stable.covers(fact.id)
+            && (!exists || (fact.deadline == Deadline::Never && self.stands_alone()))
+        {
+            self.deadlines.clear();
+        }
+    }
+
+    /// Whether no deadline but the one that stands for itself would count without it.
+    fn stands_alone(&self) -> bool {
+        self.bases.iter().all(|base| base.attached.finite().is_none())
+            && self.edits.iter().all(|edit| edit.carried.is_none())
+            && self.parts.iter().all(|part| part.carried.is_none())
+    }
+}
+
+impl Attached {
+    /// The finite deadline in it.
+    pub(crate) const fn finite(self) -> Option<u64> {
+        match self {
+            Self::Deadline(deadline) => deadline.finite(),
+            Self::Nothing => None,
+        }
+    }
+}
+
+impl OwnedEdit {
+    /// Borrowed.
+    pub(crate) fn as_edit(&self) -> Edit<'_> {
+        match self {
+            Self::Append(bytes) => Edit::Append(bytes),
+            Self::Overwrite { offset, bytes } => Edit::Overwrite { offset: *offset, bytes },
+            Self::Bits { offset, width, value } => {
+                Edit::Bits { offset: *offset, width: *width, value: *value }
+            }
+        }
+    }
+
+    /// How many bytes of a value it weighs.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Append(bytes) | Self::Overwrite { bytes, .. } => bytes.len() + 32,
+            Self::Bits { .. } => 32,
+        }
+    }
+}
+
+impl From<Edit<'_>> for OwnedEdit {
+    fn from(edit: Edit<'_>) -> Self {
+        match edit {
+            Edit::Append(bytes) => Self::Append(bytes.into()),
+            Edit::Overwrite { offset, bytes } => Self::Overwrite { offset, bytes: bytes.into() },
+            Edit::Bits { offset, width, value } => Self::Bits { offset, width, value },
+        }
+    }
+}
+
+impl Edit<'_> {
+    /// Changes a value, which grows with zeros where the edit stands beyond its end. What would
+    /// make it longer than 512 MB is left out: only concurrent edits can add up to that.
+    pub fn apply(self, value: &mut Vec<u8>) {
+        match self {
+            Self::Append(bytes) => {
+                let room = STRING_BYTES_MAX.saturating_sub(value.len());
+                value.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            Self::Overwrite { offset, bytes } => {
+                let Some(end) = end_within(offset, bytes.len()) else { return };
+                if value.len() < end {
+                    value.resize(end, 0);
+                }
+                value[end - bytes.len()..end].copy_from_slice(bytes);
+            }
+            Self::Bits { offset, width, value: bits } => {
+                let Some(end) = end_within((offset + u64::from(width)).div_ceil(8), 0) else { return };
+                if value.len() < end {
+                    value.resize(end, 0);
+                }
+                for bit in 0..u64::from(width) {
+                    let at = offset + bit;
+                    let mask = 0x80_u8 >> (at % 8);
+                    let byte = &mut value[(at / 8) as usize];
+                    let set = bits >> (u64::from(width) - 1 - bit) & 1 == 1;
+                    *byte = if set { *byte | mask } else { *byte & !mask };
+                }
+            }
+        }
+    }
+}
+
+/// Where `length` bytes at `offset` end, if a string may be that long.
+fn end_within(offset: u64, length: usize) -> Option<usize> {
+    let end = usize::try_from(offset).ok()?.checked_add(length)?;
+    (end <= STRING_BYTES_MAX).then_some(end)
+}
