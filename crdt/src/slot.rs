@@ -22,7 +22,7 @@ impl Slot {
         }
     }
 
-    /// The slot of a key: CRC16 (XMODEM) of the key, or of its first non-empty `{…}`, modulo 16,384.
+    /// The slot of a key: CRC16 (XMODEM) of it, or of its first non-empty `{…}`, modulo 16,384.
     pub fn of(key: &[u8]) -> Self {
         Self(crc16::State::<crc16::XMODEM>::calculate(hash_tag(key)) % SLOTS)
     }
