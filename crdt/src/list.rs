@@ -1,0 +1,236 @@
+//! The list: elements in the order of their positions.
+//!
+//! An element that was pushed at an end and never set is a compact entry; its position is that
+//! end and its own identity, so a queue of a million jobs costs no more than its values and 10
+//! bytes each. Everything else is kept in full in a slab beside the sequence.
+
+use std::ops::Range;
+
+use crate::effect::{Attached, Deadline, ElementId, End};
+use crate::entry::{self, Compact, Entry};
+use crate::fact::{Id, Origins, Seen, mix};
+use crate::position::{Position, Side};
+use crate::register::Base;
+use crate::sequence::Sequence;
+use crate::table::Slab;
+use crate::thin::ThinBytes;
+
+/// Marks compact elements pushed at the head: an element's base has no deadline, so the bits for
+/// one say at which end it was pushed.
+const AT_HEAD: Attached = Attached::Deadline(Deadline::Never);
+/// Marks compact elements pushed at the tail.
+const AT_TAIL: Attached = Attached::Nothing;
+
+/// An element that is more than a pushed value.
+#[derive(Clone, Debug)]
+struct FullElement {
+    position: Position,
+    born: Id,
+    /// What was written into it, highest first; never empty.
+    bases: Vec<Base>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct ListBody {
+    elements: Sequence<ThinBytes>,
+    full: Slab<FullElement>,
+    /// Of all elements.
+    pub(crate) digest: u64,
+}
+
+/// Reading.
+impl ListBody {
+    pub(crate) fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// The value at a rank.
+    pub(crate) fn get(&self, rank: usize) -> Option<&[u8]> {
+        Some(self.value(self.elements.get(rank)?))
+    }
+
+    /// The values at these ranks.
+    pub(crate) fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.elements.range(ranks).map(|element| self.value(element))
+    }
+
+    /// Where the element at a rank stands.
+    pub(crate) fn position(&self, rank: usize, origins: &Origins) -> Option<Position> {
+        Some(self.position_of(self.elements.get(rank)?, origins))
+    }
+
+    /// The insertion that made the element at a rank.
+    pub(crate) fn born(&self, rank: usize, origins: &Origins) -> Option<ElementId> {
+        let born = self.born_of(self.elements.get(rank)?);
+        Some(ElementId { origin: origins.get(born.origin), dot: born.dot() })
+    }
+
+    /// The latest fact of any element. O(elements).
+    pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
+        let ids = self.elements.range(0..self.len()).map(|element| self.written(element));
+        ids.max_by(|&a, &b| origins.compare(a, b))
+    }
+
+    fn value<'a>(&'a self, element: &'a ThinBytes) -> &'a [u8] {
+        match entry::read(element) {
+            Entry::Compact(base) => base.value,
+            Entry::Full(place) => &self.full_at(place).bases[0].value,
+        }
+    }
+
+    fn born_of(&self, element: &ThinBytes) -> Id {
+        match entry::read(element) {
+            Entry::Compact(base) => base.id,
+            Entry::Full(place) => self.full_at(place).born,
+        }
+    }
+
+    fn written(&self, element: &ThinBytes) -> Id {
+        match entry::read(element) {
+            Entry::Compact(base) => base.id,
+            Entry::Full(place) => self.full_at(place).bases[0].id,
+        }
+    }
+
+    fn position_of(&self, element: &ThinBytes, origins: &Origins) -> Position {
+        match entry::read(element) {
+            Entry::Compact(base) => {
+                let side = if base.attached == AT_HEAD { Side::Left } else { Side::Right };
+                Position::pushed(side, origins.fact_id(base.id))
+            }
+            Entry::Full(place) => self.full_at(place).position.clone(),
+        }
+    }
+
+    fn full_at(&self, place: u32) -> &FullElement {
+        self.full.get(place).expect("elements name full ones")
+    }
+
+    /// The rank of the first element that stands at `position` or after it.
+    fn rank(&self, position: &Position, origins: &Origins) -> usize {
+        self.elements.partition_point(|element| self.position_of(element, origins) < *position)
+    }
+
+    fn digest_of(&self, list: u64, element: &ThinBytes, origins: &Origins) -> u64 {
+        let thing = mix(list, origins.hash(self.born_of(element)));
+        mix(thing, origins.hash(self.written(element)))
+    }
+}
+
+/// Changing; `list` is the hash of the list for digests.
+impl ListBody {
+    /// Adds an element at an end.
+    pub(crate) fn push(&mut self, list: u64, end: End, id: Id, value: &[u8], origins: &Origins) {
+        let (attached, side) = match end {
+            End::Head => (AT_HEAD, Side::Left),
+            End::Tail => (AT_TAIL, Side::Right),
+        };
+        let element = entry::compact(b"", Compact { id, attached, value });
+        let position = Position::pushed(side, origins.fact_id(id));
+        self.put(list, &position, element, origins);
+    }
+
+    /// Adds an element at a position.
+    pub(crate) fn insert(&mut self, list: u64, at: &Position, id: Id, value: &[u8], origins: &Origins) {
+        let base = Base { id, attached: Attached::Nothing, value: value.to_vec(), folded: None };
+        let element = FullElement { position: at.clone(), born: id, bases: vec![base] };
+        let element = entry::full(b"", self.full.insert(element));
+        self.put(list, at, element, origins);
+    }
+
+    fn put(&mut self, list: u64, at: &Position, element: ThinBytes, origins: &Origins) {
+        self.digest ^= self.digest_of(list, &element, origins);
+        let last = self.len().checked_sub(1).and_then(|rank| self.position(rank, origins));
+        if last.is_none_or(|last| last < *at) {
+            self.elements.push_back(element);
+            return;
+        }
+        if self.position(0, origins).is_some_and(|first| *at < first) {
+            self.elements.push_front(element);
+            return;
+        }
+        self.elements.insert(self.rank(at, origins), element);
+    }
+
+    /// Removes what was seen between two positions, both included.
+    pub(crate) fn remove(
+        &mut self,
+        list: u64,
+        (first, last): (&Position, &Position),
+        seen: Seen<'_>,
+        origins: &Origins,
+    ) {
+        let start = self.rank(first, origins);
+        let end = self.elements.partition_point(|e| self.position_of(e, origins) <= *last);
+        self.remove_ranks(list, start..end, seen, origins);
+    }
+
+    /// Removes all that was seen.
+    pub(crate) fn remove_all(&mut self, list: u64, seen: Seen<'_>, origins: &Origins) {
+        self.remove_ranks(list, 0..self.len(), seen, origins);
+    }
+
+    fn remove_ranks(&mut self, list: u64, ranks: Range<usize>, seen: Seen<'_>, origins: &Origins) {
+        for rank in ranks.rev() {
+            let element = self.elements.get(rank).expect("within the list");
+            if seen.covers(self.born_of(element)) {
+                self.digest ^= self.digest_of(list, element, origins);
+                let element = self.elements.remove(rank);
+                if let Entry::Full(place) = entry::read(&element) {
+                    self.full.remove(place);
+                }
+            }
+        }
+    }
+
+    /// Writes into an element; nothing happens where it is gone. Returns whether the element now
+    /// has something to settle.
+    pub(crate) fn set(
+        &mut self,
+        list: u64,
+        (at, born): (&Position, Id),
+        base: Base,
+        seen: Seen<'_>,
+        origins: &Origins,
+    ) -> bool {
+        let rank = self.rank(at, origins);
+        let Some(element) = self.elements.get(rank) else { return false };
+        if self.born_of(element) != born || self.position_of(element, origins) != *at {
+            return false;
+        }
+        let before = self.digest_of(list, element, origins);
+        let place = match entry::read(element) {
+            Entry::Full(place) => place,
+            Entry::Compact(old) => {
+                let Compact { id, attached: _, value } = old;
+                let attached = Attached::Nothing;
+                let old = Base { id, attached, value: value.to_vec(), folded: None };
+                let full = FullElement { position: at.clone(), born, bases: vec![old] };
+                let place = self.full.insert(full);
+                *self.elements.get_mut(rank).expect("found") = entry::full(b"", place);
+                place
+            }
+        };
+        let bases = &mut self.full.get_mut(place).expect("found or made").bases;
+        bases.retain(|old| !seen.covers(old.id));
+        let among = bases.partition_point(|old| origins.compare(old.id, base.id).is_gt());
+        bases.insert(among, base);
+        let unsettled = 1 < bases.len();
+        let element = self.elements.get(rank).expect("found");
+        self.digest ^= before ^ self.digest_of(list, element, origins);
+        unsettled
+    }
+
+    /// Drops what is stable and beaten in the element at a position. Returns whether something is
+    /// left to settle.
+    pub(crate) fn settle(&mut self, at: &Position, stable: Seen<'_>, origins: &Origins) -> bool {
+        let rank = self.rank(at, origins);
+        let Some(element) = self.elements.get(rank) else { return false };
+        let Entry::Full(place) = entry::read(element) else { return false };
+        let bases = &mut self.full.get_mut(place).expect("elements name full ones").bases;
+        let mut winner = true;
+        bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
+        1 < bases.len()
+    }
+}

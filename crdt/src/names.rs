@@ -1,0 +1,483 @@
+//! Things by name: the keys of a slot, the fields of a hash, the members of a set.
+//!
+//! A thing that is just one base is a compact entry of the table; anything else is kept in full
+//! in a slab. Every change goes through [`Names::update`] or one of its short cuts, which say what
+//! the thing was before and is after, so that counts, digests and indexes are kept up by
+//! difference and never recomputed.
+
+use std::borrow::Cow;
+
+use crate::effect::{Attached, Deadline};
+use crate::entry::{self, Compact, Entry};
+use crate::fact::{Id, Origins, Seen, mix};
+use crate::register::{Base, Register, Sum, deadline_digest};
+use crate::slot::Seed;
+use crate::table::{Named, Slab, Table};
+
+/// How a table finds the name in an entry.
+#[derive(Debug)]
+pub(crate) enum EntryName {}
+
+impl Named for EntryName {
+    fn name(entry: &[u8]) -> &[u8] {
+        entry::name(entry)
+    }
+}
+
+/// A thing in full: a register, perhaps with more.
+pub(crate) trait Full: Default {
+    /// What its counter parts add up to.
+    type Sum: Sum;
+    /// A thing that is a register.
+    fn from_register(register: Register<Self::Sum>) -> Self;
+    /// Its register, if it has one.
+    fn register(&self) -> Option<&Register<Self::Sum>>;
+    /// Its register, made now if it has none.
+    fn register_mut(&mut self) -> &mut Register<Self::Sum>;
+    /// Whether it has something besides its register that exists.
+    fn has_bodies(&self) -> bool;
+    /// Whether it has something besides its register, though it may be empty.
+    fn is_more_than_register(&self) -> bool;
+}
+
+impl<S: Sum> Full for Register<S> {
+    type Sum = S;
+
+    fn from_register(register: Self) -> Self {
+        register
+    }
+
+    fn register(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn register_mut(&mut self) -> &mut Self {
+        self
+    }
+
+    fn has_bodies(&self) -> bool {
+        false
+    }
+
+    fn is_more_than_register(&self) -> bool {
+        false
+    }
+}
+
+/// A thing: its name, and the hashes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thing<'a> {
+    pub(crate) name: &'a [u8],
+    /// Of the name, for the table.
+    pub(crate) hash: u64,
+    /// Of the whole path to it, for digests.
+    pub(crate) digest: u64,
+}
+
+/// What a change needs to know besides the thing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) origins: &'a Origins,
+    pub(crate) seed: &'a Seed,
+    /// What the op had seen.
+    pub(crate) seen: Seen<'a>,
+    /// The identity of what the effect leaves behind.
+    pub(crate) id: Id,
+    /// Whether everything is stable at once, because there is no other region.
+    pub(crate) alone: bool,
+}
+
+/// What can be told of a thing without its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Summary {
+    pub(crate) exists: bool,
+    pub(crate) deadline: Option<Deadline>,
+    /// Of its register and deadline.
+    pub(crate) digest: u64,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Updated {
+    /// Where the thing is; where it was, if it is gone.
+    pub(crate) id: u32,
+    pub(crate) before: Summary,
+    pub(crate) after: Summary,
+    /// Whether the thing is to be put on the list of those to settle.
+    pub(crate) queue: bool,
+}
+
+impl Updated {
+    /// What is done to a thing that is not there.
+    pub(crate) fn nothing() -> Self {
+        let nothing = Summary::default();
+        Self { id: u32::MAX, before: nothing, after: nothing, queue: false }
+    }
+
+    /// What the digest of all changes by.
+    pub(crate) const fn digest(&self) -> u64 {
+        self.before.digest ^ self.after.digest
+    }
+}
+
+/// A thing as it is kept.
+#[derive(Debug)]
+pub(crate) enum Kept<'a, F> {
+    Compact(Compact<'a>),
+    Full(&'a F),
+}
+
+impl<F> Clone for Kept<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Kept<'_, F> {}
+
+impl<'a, F: Full> Kept<'a, F> {
+    /// Whether a reader finds it, its deadline aside.
+    pub(crate) fn exists(self) -> bool {
+        match self {
+            Self::Compact(_) => true,
+            Self::Full(full) => full.has_bodies() || full.register().is_some_and(Register::exists),
+        }
+    }
+
+    /// The deadline in force.
+    pub(crate) fn deadline(self) -> Option<Deadline> {
+        match self {
+            Self::Compact(Compact { attached: Attached::Deadline(deadline), .. }) => Some(deadline),
+            Self::Compact(_) => None,
+            Self::Full(full) => full.register().and_then(Register::deadline),
+        }
+    }
+
+    /// Whether anything says when it ends, in force or not.
+    pub(crate) fn has_deadlines(self) -> bool {
+        match self {
+            Self::Compact(base) => base.attached != Attached::Nothing,
+            Self::Full(full) => full.register().is_some_and(Register::has_deadlines),
+        }
+    }
+
+    /// The time at which it ends, if it does.
+    pub(crate) fn ends_at(self) -> Option<u64> {
+        self.deadline().and_then(Deadline::finite)
+    }
+
+    /// The value of its register, if that exists.
+    pub(crate) fn value(self) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Compact(base) => Some(Cow::Borrowed(base.value)),
+            Self::Full(full) => full.register().and_then(Register::value),
+        }
+    }
+
+    fn summary(self, thing: u64, origins: &Origins) -> Summary {
+        let exists = self.exists();
+        let deadline = self.deadline();
+        let facts = match self {
+            Self::Compact(base) => mix(thing, origins.hash(base.id)),
+            Self::Full(full) => full.register().map_or(0, |r| r.digest(thing, origins)),
+        };
+        let ending = if exists { deadline_digest(thing, deadline) } else { 0 };
+        Summary { exists, deadline, digest: facts ^ ending }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Names<F> {
+    table: Table<EntryName>,
+    full: Slab<F>,
+    live: u32,
+}
+
+impl<F> Default for Names<F> {
+    fn default() -> Self {
+        Self { table: Table::default(), full: Slab::default(), live: 0 }
+    }
+}
+
+impl<F: Full> Names<F> {
+    /// How many things exist, deadlines aside.
+    pub(crate) const fn live(&self) -> usize {
+        self.live as usize
+    }
+
+    /// Whether nothing at all is kept.
+    pub(crate) fn is_void(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// Where a thing is.
+    pub(crate) fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        self.table.find(hash, name)
+    }
+
+    /// The thing with this name.
+    pub(crate) fn get(&self, hash: u64, name: &[u8]) -> Option<(u32, Kept<'_, F>)> {
+        let id = self.find(hash, name)?;
+        Some((id, self.at(id)?.1))
+    }
+
+    /// The thing at this place, with its name.
+    pub(crate) fn at(&self, id: u32) -> Option<(&[u8], Kept<'_, F>)> {
+        let entry = self.table.get(id)?;
+        let kept = match entry::read(entry) {
+            Entry::Compact(base) => Kept::Compact(base),
+            Entry::Full(place) => Kept::Full(self.full.get(place).expect("entries name full things")),
+        };
+        Some((entry::name(entry), kept))
+    }
+
+    /// Above the place of every thing.
+    pub(crate) fn ids_end(&self) -> u32 {
+        self.table.ids_end()
+    }
+
+    /// All things, by place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8], Kept<'_, F>)> {
+        (0..self.ids_end()).filter_map(|id| self.at(id).map(|(name, kept)| (id, name, kept)))
+    }
+
+    /// The thing in full, if it is kept so.
+    pub(crate) fn full_mut(&mut self, id: u32) -> Option<&mut F> {
+        match entry::read(self.table.get(id)?) {
+            Entry::Full(place) => self.full.get_mut(place),
+            Entry::Compact(_) => None,
+        }
+    }
+
+    /// Replaces what was seen of a thing by a base.
+    pub(crate) fn set(&mut self, thing: Thing<'_>, base: Compact<'_>, cx: &Context<'_>) -> Updated {
+        let after = Kept::<F>::Compact(base).summary(thing.digest, cx.origins);
+        let Some(id) = self.table.find(thing.hash, thing.name) else {
+            let entry = entry::compact(thing.name, base);
+            let id = self.table.insert(thing.hash, thing.name, entry, cx.seed);
+            self.live += 1;
+            return Updated { id, before: Summary::default(), after, queue: false };
+        };
+        let entry = self.table.get_mut(id).expect("found");
+        if let Entry::Compact(old) = entry::read(entry)
+            && cx.seen.covers(old.id)
+        {
+            let before = Kept::<F>::Compact(old).summary(thing.digest, cx.origins);
+            if !entry::overwrite(entry, base) {
+                self.table.replace(id, entry::compact(thing.name, base));
+            }
+            return Updated { id, before, after, queue: false };
+        }
+        let Compact { id, attached, value } = base;
+        self.update(thing, cx, |full| {
+            let base = Base { id, attached, value: value.to_vec(), folded: None };
+            full.register_mut().set(base, cx.seen, cx.origins);
+        })
+    }
+
+    /// Removes what was seen of a thing's register.
+    pub(crate) fn remove(&mut self, thing: Thing<'_>, deadlines: bool, cx: &Context<'_>) -> Updated {
+        let Some(id) = self.table.find(thing.hash, thing.name) else {
+            return Updated::nothing();
+        };
+        if let Entry::Compact(old) = entry::read(self.table.get(id).expect("found"))
+            && cx.seen.covers(old.id)
+        {
+            let before = Kept::<F>::Compact(old).summary(thing.digest, cx.origins);
+            self.table.remove(id, thing.hash);
+            self.live -= 1;
+            return Updated { id, before, after: Summary::default(), queue: false };
+        }
+        self.update(thing, cx, |full| {
+            let register = full.register_mut();
+            register.remove_seen(cx.seen);
+            if deadlines {
+                register.remove_deadlines(cx.seen);
+            }
+        })
+    }
+
+    /// Changes a thing in full, which is made if there is none and goes if nothing is left of it.
+    pub(crate) fn update(
+        &mut self,
+        thing: Thing<'_>,
+        cx: &Context<'_>,
+        change: impl FnOnce(&mut F),
+    ) -> Updated {
+        let found = self.table.find(thing.hash, thing.name);
+        let place = match found.map(|id| entry::read(self.table.get(id).expect("found"))) {
+            Some(Entry::Full(place)) => place,
+            Some(Entry::Compact(base)) => self.full.insert(inflate(base)),
+            None => self.full.insert(F::default()),
+        };
+        let full = self.full.get_mut(place).expect("just found or made");
+        let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
+        change(full);
+        if cx.alone {
+            settle(full, Seen::All, thing.digest, cx.origins);
+        }
+        let queue = !cx.alone && wants_settling(full);
+        let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
+        self.live = self.live + u32::from(after.exists) - u32::from(before.exists);
+        let id = self.keep(thing, found, place, cx.seed);
+        Updated { id, before, after, queue }
+    }
+
+    /// Changes a thing's register, which is made if there is none.
+    pub(crate) fn change_register(
+        &mut self,
+        thing: Thing<'_>,
+        cx: &Context<'_>,
+        change: impl FnOnce(&mut Register<F::Sum>),
+    ) -> Updated {
+        self.update(thing, cx, |full| change(full.register_mut()))
+    }
+
+    /// Changes what a thing has besides its register, if it is there in full.
+    pub(crate) fn amend(&mut self, thing: Thing<'_>, cx: &Context<'_>, change: impl FnOnce(&mut F)) {
+        if self.is_more(thing) {
+            self.update(thing, cx, change);
+        }
+    }
+
+    /// Whether a thing has more than a register.
+    pub(crate) fn is_more(&self, thing: Thing<'_>) -> bool {
+        match self.get(thing.hash, thing.name) {
+            Some((_, Kept::Full(full))) => full.is_more_than_register(),
+            Some((_, Kept::Compact(_))) | None => false,
+        }
+    }
+
+    /// Drops and folds what is stable of a thing. `None` if there is no such thing in full.
+    pub(crate) fn settle(
+        &mut self,
+        thing: Thing<'_>,
+        stable: Seen<'_>,
+        cx: &Context<'_>,
+    ) -> Option<Updated> {
+        let id = self.table.find(thing.hash, thing.name)?;
+        let Entry::Full(place) = entry::read(self.table.get(id)?) else { return None };
+        let full = self.full.get_mut(place).expect("entries name full things");
+        let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
+        if let Some(register) = full.register().is_some().then(|| full.register_mut()) {
+            register.queued = false;
+        }
+        settle(full, stable, thing.digest, cx.origins);
+        let queue = wants_settling(full);
+        let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
+        debug_assert_eq!(before, Summary { deadline: before.deadline, ..after }, "settling is unseen");
+        let id = self.keep(thing, Some(id), place, cx.seed);
+        Some(Updated { id, before, after, queue })
+    }
+
+    /// Puts a thing that is in the slab at `place` where it belongs now: nowhere, in a compact
+    /// entry, or there.
+    fn keep(&mut self, thing: Thing<'_>, found: Option<u32>, place: u32, seed: &Seed) -> u32 {
+        let full = self.full.get(place).expect("kept there");
+        let entry = match full.register() {
+            _ if full.is_more_than_register() => None,
+            Some(register) if register.is_void() => {
+                self.full.remove(place);
+                if let Some(id) = found {
+                    self.table.remove(id, thing.hash);
+                }
+                return found.unwrap_or(0);
+            }
+            Some(register) => deflate(register).map(|base| entry::compact(thing.name, base)),
+            None => {
+                self.full.remove(place);
+                if let Some(id) = found {
+                    self.table.remove(id, thing.hash);
+                }
+                return found.unwrap_or(0);
+            }
+        };
+        match (entry, found) {
+            (Some(entry), found) => {
+                self.full.remove(place);
+                self.put(thing, found, entry, seed)
+            }
+            (None, Some(id)) => {
+                if !matches!(entry::read(self.table.get(id).expect("found")), Entry::Full(_)) {
+                    self.table.replace(id, entry::full(thing.name, place));
+                }
+                id
+            }
+            (None, None) => self.put(thing, None, entry::full(thing.name, place), seed),
+        }
+    }
+
+    fn put(
+        &mut self,
+        thing: Thing<'_>,
+        found: Option<u32>,
+        entry: crate::thin::ThinBytes,
+        seed: &Seed,
+    ) -> u32 {
+        match found {
+            Some(id) => {
+                self.table.replace(id, entry);
+                id
+            }
+            None => self.table.insert(thing.hash, thing.name, entry, seed),
+        }
+    }
+
+    /// The latest fact of any of them. O(things).
+    pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
+        let latest = self.iter().filter_map(|(_, _, kept)| match kept {
+            Kept::Compact(base) => Some(base.id),
+            Kept::Full(full) => full.register().and_then(|register| register.latest(origins)),
+        });
+        latest.max_by(|&a, &b| origins.compare(a, b))
+    }
+
+    /// Estimated bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.table.heap_bytes() + self.full.len() * (size_of::<F>() + 64)
+    }
+}
+
+fn inflate<F: Full>(base: Compact<'_>) -> F {
+    let Compact { id, attached, value } = base;
+    let base = Base { id, attached, value: value.to_vec(), folded: None };
+    F::from_register(Register { bases: vec![base], ..Register::default() })
+}
+
+/// The base of a register that is just that.
+fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
+    match register.bases.as_slice() {
+        [Base { id, attached, value, folded: None }]
+            if register.edits.is_empty()
+                && register.parts.is_empty()
+                && register.deadlines.is_empty()
+                && !register.queued =>
+        {
+            Some(Compact { id: *id, attached: *attached, value })
+        }
+        _ => None,
+    }
+}
+
+fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, origins: &Origins) {
+    let bodies = full.has_bodies();
+    if full.register().is_some() {
+        let register = full.register_mut();
+        let exists = bodies || register.exists();
+        register.settle(stable, exists, thing, origins);
+    }
+}
+
+/// Whether a thing has just become one to settle; notes that it has.
+fn wants_settling<F: Full>(full: &mut F) -> bool {
+    let bodies = full.has_bodies();
+    if full.register().is_none() {
+        return false;
+    }
+    let register = full.register_mut();
+    let exists = bodies || register.exists();
+    let wants = !register.queued && register.is_unsettled(exists);
+    register.queued |= wants;
+    wants
+}

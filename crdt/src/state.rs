@@ -1,0 +1,540 @@
+//! The state of one shard: every key of its slots, changed by effects and by nothing else.
+//!
+//! [`State::apply`] is the one way in, the same for a client's op, a peer's and a log's. It
+//! keeps up, by difference, what would be dear to compute: a digest per slot, the number of keys,
+//! the deadlines in order, and the list of things that wait to become stable.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash, present};
+use crate::effect::{Attached, Bodies, Change, Deadline, Effect};
+use crate::entry::Compact;
+use crate::fact::{Id, OriginIx, Origins, Seen};
+use crate::names::{Context, Names, Thing, Updated};
+use crate::origin::Origin;
+use crate::position::Position;
+use crate::register::{Base, DeadlineFact, EditFact};
+use crate::slot::{Key, Seed, Slot};
+use crate::stamp::{Stamp, Time};
+use crate::version::Version;
+
+/// One slot.
+#[derive(Debug, Default)]
+pub(crate) struct SlotState {
+    pub(crate) keys: Names<KeyState>,
+    digest: u64,
+}
+
+/// Something that waits to become stable.
+#[derive(Debug)]
+struct Unsettled {
+    /// When it does, it settles.
+    latest: Id,
+    key: Box<[u8]>,
+    place: Place,
+}
+
+/// Which thing of a key.
+#[derive(Debug)]
+enum Place {
+    Key,
+    Part(Kind, Box<[u8]>),
+    Element(Position),
+}
+
+/// An op being applied: see [`State::begin`].
+#[derive(Clone, Copy, Debug)]
+pub struct Applying {
+    origin: OriginIx,
+    time: Time,
+    local: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) seed: Seed,
+    pub(crate) origins: Origins,
+    /// Whether everything is stable at once, because the database has no other region.
+    alone: bool,
+    first: u16,
+    pub(crate) slots: Vec<SlotState>,
+    /// When keys end, with their slots and places.
+    deadlines: BTreeSet<(u64, Slot, u32)>,
+    unsettled: VecDeque<Unsettled>,
+    /// What the op being applied had seen.
+    cover: Vec<Time>,
+}
+
+impl State {
+    /// An empty state of `count` slots from `first`. `alone` says that the database has no other
+    /// region.
+    pub fn new(seed: Seed, first: Slot, count: u16, alone: bool) -> Self {
+        Self {
+            seed,
+            origins: Origins::default(),
+            alone,
+            first: first.number(),
+            slots: (0..count).map(|_| SlotState::default()).collect(),
+            deadlines: BTreeSet::new(),
+            unsettled: VecDeque::new(),
+            cover: Vec::new(),
+        }
+    }
+
+    /// Begins an op. `deps` are those of an op from elsewhere; an op issued here, just now, has
+    /// seen all that is here.
+    pub fn begin(&mut self, stamp: Stamp, deps: Option<&Version>) -> Applying {
+        let origin = self.origins.number(stamp.origin);
+        if let Some(deps) = deps {
+            self.origins.cover(deps, &mut self.cover);
+            self.cover[usize::from(origin.0)] = stamp.time;
+        }
+        Applying { origin, time: stamp.time, local: deps.is_none() }
+    }
+
+    /// Applies effect `index` of an op that has begun, on a key of this shard, or on all for
+    /// [`Change::Flush`]. Costs O(1) expected for effects on one thing, O(log n) in sorted sets and
+    /// lists, O(n) for removals of whole containers.
+    pub fn apply(&mut self, op: Applying, index: u32, key: &Key<'_>, change: &Change<'_>) {
+        let id = Id { time: op.time, index, origin: op.origin };
+        if matches!(change, Change::Flush) {
+            self.flush(op, id);
+        } else {
+            self.apply_to_key(op, id, key, change);
+        }
+    }
+
+    /// As [`State::apply`], for an effect that comes with its key's name only.
+    pub fn apply_effect(&mut self, op: Applying, index: u32, effect: &Effect<'_>) {
+        let key = self.seed.key(effect.key);
+        self.apply(op, index, &key, &effect.change);
+    }
+
+    fn flush(&mut self, op: Applying, id: Id) {
+        let everything = Change::Remove { bodies: Bodies::ALL, deadlines: true };
+        for slot in 0..self.slots.len() {
+            let keys = &self.slots[slot].keys;
+            let names: Vec<Box<[u8]>> = keys.iter().map(|(_, name, _)| name.into()).collect();
+            for name in names {
+                let key = self.seed.key(&name);
+                self.apply_to_key(op, id, &key, &everything);
+            }
+        }
+    }
+
+    fn apply_to_key(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
+        let slot = &mut self.slots[usize::from(key.slot.number() - self.first)];
+        let cx = Context {
+            origins: &self.origins,
+            seed: &self.seed,
+            seen: if op.local { Seen::All } else { Seen::UpTo(&self.cover) },
+            id,
+            alone: self.alone,
+        };
+        let mut inner = Inner { digest: 0, queue: None };
+        let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
+        slot.digest ^= updated.digest() ^ inner.digest;
+        if updated.queue {
+            self.unsettled.push_back(Unsettled { latest: id, key: key.name.into(), place: Place::Key });
+        }
+        if let Some(place) = inner.queue {
+            self.unsettled.push_back(Unsettled { latest: id, key: key.name.into(), place });
+        }
+        self.note_deadline(key.slot, &updated);
+    }
+
+    fn note_deadline(&mut self, slot: Slot, updated: &Updated) {
+        let before = updated.before.deadline.and_then(Deadline::finite);
+        let after = updated.after.deadline.and_then(Deadline::finite);
+        if before == after {
+            return;
+        }
+        if let Some(ms) = before {
+            self.deadlines.remove(&(ms, slot, updated.id));
+        }
+        if let Some(ms) = after {
+            self.deadlines.insert((ms, slot, updated.id));
+        }
+    }
+
+    /// Drops and folds what has become stable, at most `limit` things. Changes nothing that can be
+    /// read, and no digest. Returns whether there may be more to do at once.
+    pub fn settle(&mut self, stable: &Version, limit: usize) -> bool {
+        let mut cover = Vec::new();
+        self.origins.cover(stable, &mut cover);
+        let stable = Seen::UpTo(&cover);
+        for _ in 0..limit {
+            let Some(next) = self.unsettled.front() else { return false };
+            if !stable.covers(next.latest) {
+                return false;
+            }
+            let Some(next) = self.unsettled.pop_front() else { return false };
+            self.settle_thing(next, stable);
+        }
+        true
+    }
+
+    fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {
+        let key = self.seed.key(&thing.key);
+        let slot = &mut self.slots[usize::from(key.slot.number() - self.first)];
+        let id = thing.latest;
+        let cx = Context { origins: &self.origins, seed: &self.seed, seen: stable, id, alone: false };
+        let again = match &thing.place {
+            Place::Key => match slot.keys.settle(thing_of(&key), stable, &cx) {
+                Some(updated) => {
+                    self.note_deadline(key.slot, &updated);
+                    updated.queue
+                }
+                None => false,
+            },
+            Place::Part(kind, name) => {
+                let mut queue = false;
+                let change = |state: &mut KeyState| queue = settle_part(state, *kind, name, &key, &cx);
+                slot.keys.amend(thing_of(&key), &cx, change);
+                queue
+            }
+            Place::Element(position) => {
+                let mut queue = false;
+                slot.keys.amend(thing_of(&key), &cx, |state| {
+                    if let Some(Body::List(list)) = state.body_mut(Kind::List) {
+                        queue = list.settle(position, stable, &self.origins);
+                    }
+                    state.drop_void();
+                });
+                queue
+            }
+        };
+        if again {
+            self.unsettled.push_back(thing);
+        }
+    }
+
+    /// How many things wait to become stable.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// How many keys exist, those past their deadline included.
+    pub fn len(&self) -> usize {
+        self.slots.iter().map(|slot| slot.keys.live()).sum()
+    }
+
+    /// Whether no key exists.
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.keys.live() == 0)
+    }
+
+    /// How many keys of a slot exist, those past their deadline included.
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.slots[usize::from(slot.number() - self.first)].keys.live()
+    }
+
+    /// The digest of what readers see in a slot, keys past their deadline included.
+    pub fn slot_digest(&self, slot: Slot) -> u64 {
+        self.slots[usize::from(slot.number() - self.first)].digest
+    }
+
+    /// The digests of all slots, together.
+    pub fn digest(&self) -> u64 {
+        self.slots.iter().fold(0, |digest, slot| digest ^ slot.digest)
+    }
+
+    /// The slots, by number.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        let end = self.first + self.slots.len() as u16;
+        (self.first..end).filter_map(Slot::new)
+    }
+
+    /// The first keys to end, up to `limit` of those at or before `now_ms`, with their deadlines.
+    pub fn ended(&self, now_ms: u64, limit: usize) -> Vec<(u64, Box<[u8]>)> {
+        let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms).take(limit);
+        let name = |slot: Slot, id| {
+            self.slots[usize::from(slot.number() - self.first)].keys.at(id).map(|(name, _)| name.into())
+        };
+        ended.filter_map(|&(ms, slot, id)| Some((ms, name(slot, id)?))).collect()
+    }
+
+    /// How many keys have a finite deadline.
+    pub fn volatile(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// When the first key ends.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|&(ms, ..)| ms)
+    }
+
+    /// The seed that keys are hashed with.
+    pub const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// How many keys past their deadline at `now_ms` still have a value.
+    pub fn hidden(&self, now_ms: u64) -> usize {
+        let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms);
+        ended
+            .filter(|&&(_, slot, id)| {
+                let slot = &self.slots[usize::from(slot.number() - self.first)];
+                slot.keys.at(id).is_some_and(|(_, kept)| kept.exists())
+            })
+            .count()
+    }
+
+    /// All bodies at a key that hold something, and whether anything says when it ends.
+    pub fn holds(&self, key: &Key<'_>) -> (Bodies, bool) {
+        match self.key(key) {
+            None => (Bodies::NONE, false),
+            Some(kept) => (present(kept), kept.has_deadlines()),
+        }
+    }
+
+    /// An origin's number, for reading its parts.
+    pub(crate) fn find_origin(&self, origin: Origin) -> Option<OriginIx> {
+        self.origins.find(origin)
+    }
+}
+
+/// What a change to a container adds to that of its key.
+struct Inner {
+    digest: u64,
+    queue: Option<Place>,
+}
+
+const fn thing_of<'a>(key: &Key<'a>) -> Thing<'a> {
+    Thing { name: key.name, hash: key.hash, digest: key.hash }
+}
+
+fn change_key(
+    keys: &mut Names<KeyState>,
+    key: &Key<'_>,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+    inner: &mut Inner,
+) -> Updated {
+    let thing = thing_of(key);
+    match change {
+        Change::StringSet { value, attached } => {
+            keys.set(thing, Compact { id: cx.id, attached: *attached, value }, cx)
+        }
+        Change::StringEdit { edit, carried } => {
+            let fact = EditFact { id: cx.id, edit: (*edit).into(), carried: *carried };
+            keys.change_register(thing, cx, |register| register.edit(fact, cx.origins))
+        }
+        Change::StringAdd { increment, carried } => keys.change_register(thing, cx, |register| {
+            register.add(cx.id, *increment, *carried, cx.origins);
+        }),
+        Change::ForgetPart { field: None, seen } => keys.change_register(thing, cx, |register| {
+            if let Some(owner) = cx.origins.find(seen.origin) {
+                register.forget(cx.id, owner, *seen);
+            }
+        }),
+        Change::Deadline(deadline) => {
+            let fact = DeadlineFact { id: cx.id, deadline: *deadline };
+            keys.change_register(thing, cx, |register| register.set_deadline(fact, cx.seen))
+        }
+        Change::Remove { bodies, deadlines } => remove(keys, thing, (*bodies, *deadlines), cx, inner),
+        _ => keys.update(thing, cx, |state| {
+            let kind = container_of(change);
+            let Some(body) = state.body_mut(kind) else { return };
+            let before = body.digest();
+            inner.queue = change_body(body, key.hash, change, cx);
+            inner.digest ^= before ^ body.digest();
+            state.drop_void();
+        }),
+    }
+}
+
+fn remove(
+    keys: &mut Names<KeyState>,
+    thing: Thing<'_>,
+    (bodies, deadlines): (Bodies, bool),
+    cx: &Context<'_>,
+    inner: &mut Inner,
+) -> Updated {
+    if deadlines && bodies.has(Bodies::STRING) && !keys.is_more(thing) {
+        return keys.remove(thing, true, cx);
+    }
+    keys.update(thing, cx, |state| {
+        use crate::names::Full;
+        if state.register().is_some() {
+            let register = state.register_mut();
+            if bodies.has(Bodies::STRING) {
+                register.remove_seen(cx.seen);
+            }
+            if deadlines {
+                register.remove_deadlines(cx.seen);
+            }
+        }
+        for body in state.bodies_mut() {
+            if bodies.has(body.kind().bodies()) {
+                let before = body.digest();
+                body.remove_seen(thing.digest, cx);
+                inner.digest ^= before ^ body.digest();
+            }
+        }
+        state.drop_void();
+    })
+}
+
+/// The container that a change is about.
+const fn container_of(change: &Change<'_>) -> Kind {
+    match change {
+        Change::FieldSet { .. }
+        | Change::FieldAdd { .. }
+        | Change::FieldRemove { .. }
+        | Change::FieldDeadline { .. }
+        | Change::ForgetPart { field: Some(_), .. } => Kind::Hash,
+        Change::MemberAdd { .. } | Change::MemberRemove { .. } => Kind::Set,
+        Change::ScoreSet { .. }
+        | Change::ScoreAdd { .. }
+        | Change::ScoreRemove { .. }
+        | Change::ForgetScore { .. } => Kind::SortedSet,
+        Change::Push { .. }
+        | Change::Insert { .. }
+        | Change::ElementsRemove { .. }
+        | Change::ElementSet { .. } => Kind::List,
+        Change::Remove { .. }
+        | Change::Flush
+        | Change::Deadline(_)
+        | Change::ForgetPart { field: None, .. }
+        | Change::StringSet { .. }
+        | Change::StringEdit { .. }
+        | Change::StringAdd { .. } => Kind::String,
+    }
+}
+
+fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Option<Place> {
+    match body {
+        Body::Hash(hash) => change_hash(hash, key, change, cx),
+        Body::Set(set) => {
+            let (updated, name) = match change {
+                Change::MemberAdd { member } => {
+                    let base = Compact { id: cx.id, attached: Attached::Nothing, value: b"" };
+                    (set.members.set(part(key, Kind::Set, member, cx), base, cx), member)
+                }
+                Change::MemberRemove { member } => {
+                    (set.members.remove(part(key, Kind::Set, member, cx), false, cx), member)
+                }
+                _ => return None,
+            };
+            set.digest ^= updated.digest();
+            updated.queue.then(|| Place::Part(Kind::Set, (*name).into()))
+        }
+        Body::SortedSet(zset) => change_zset(zset, key, change, cx),
+        Body::List(list) => {
+            let origins = cx.origins;
+            let hash = part_hash(key, Kind::List);
+            match change {
+                Change::Push { end, value } => list.push(hash, *end, cx.id, value, origins),
+                Change::Insert { at, value } => list.insert(hash, at, cx.id, value, origins),
+                Change::ElementsRemove { first, last } => {
+                    list.remove(hash, (first, last), cx.seen, origins);
+                }
+                Change::ElementSet { at, born, value } => {
+                    let origin = cx.origins.find(born.origin)?;
+                    let born = Id { time: born.dot.time, index: born.dot.index, origin };
+                    let attached = Attached::Nothing;
+                    let base = Base { id: cx.id, attached, value: value.to_vec(), folded: None };
+                    let unsettled = list.set(hash, (at, born), base, cx.seen, origins);
+                    return (unsettled && !cx.alone).then(|| Place::Element(at.clone()));
+                }
+                _ => {}
+            }
+            None
+        }
+    }
+}
+
+fn change_hash(hash: &mut HashBody, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Option<Place> {
+    let name = match change {
+        Change::FieldSet { field, .. }
+        | Change::FieldAdd { field, .. }
+        | Change::FieldRemove { field, .. }
+        | Change::FieldDeadline { field, .. }
+        | Change::ForgetPart { field: Some(field), .. } => *field,
+        _ => return None,
+    };
+    let updated = hash.change(part(key, Kind::Hash, name, cx), |fields, field| match change {
+        Change::FieldSet { value, attached, .. } => {
+            fields.set(field, Compact { id: cx.id, attached: *attached, value }, cx)
+        }
+        Change::FieldRemove { deadlines, .. } => fields.remove(field, *deadlines, cx),
+        Change::FieldAdd { increment, carried, .. } => {
+            fields.update(field, cx, |r| r.add(cx.id, *increment, *carried, cx.origins))
+        }
+        Change::FieldDeadline { deadline, .. } => {
+            let fact = DeadlineFact { id: cx.id, deadline: *deadline };
+            fields.update(field, cx, |register| register.set_deadline(fact, cx.seen))
+        }
+        Change::ForgetPart { seen, .. } => fields.update(field, cx, |register| {
+            if let Some(owner) = cx.origins.find(seen.origin) {
+                register.forget(cx.id, owner, *seen);
+            }
+        }),
+        _ => fields.update(field, cx, |_| ()),
+    });
+    updated.queue.then(|| Place::Part(Kind::Hash, name.into()))
+}
+
+fn change_zset(
+    zset: &mut SortedSetBody,
+    key: u64,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+) -> Option<Place> {
+    let name = match change {
+        Change::ScoreSet { member, .. }
+        | Change::ScoreAdd { member, .. }
+        | Change::ScoreRemove { member }
+        | Change::ForgetScore { member, .. } => *member,
+        _ => return None,
+    };
+    let updated = zset.change(part(key, Kind::SortedSet, name, cx), |members, member| match change {
+        Change::ScoreSet { score, .. } => {
+            let value = &score.to_le_bytes();
+            members.set(member, Compact { id: cx.id, attached: Attached::Nothing, value }, cx)
+        }
+        Change::ScoreRemove { .. } => members.remove(member, false, cx),
+        Change::ScoreAdd { increment, .. } => {
+            members.update(member, cx, |r| r.add(cx.id, *increment, None, cx.origins))
+        }
+        Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
+            if let Some(owner) = cx.origins.find(seen.origin) {
+                register.forget(cx.id, owner, *seen);
+            }
+        }),
+        _ => members.update(member, cx, |_| ()),
+    });
+    updated.queue.then(|| Place::Part(Kind::SortedSet, name.into()))
+}
+
+/// Settles a field or member. Returns whether something is left to settle.
+fn settle_part(state: &mut KeyState, kind: Kind, name: &[u8], key: &Key<'_>, cx: &Context<'_>) -> bool {
+    let thing = part(key.hash, kind, name, cx);
+    let again = |updated: Option<Updated>| updated.is_some_and(|updated| updated.queue);
+    let queue = match state.body_mut(kind) {
+        Some(Body::Hash(hash)) => {
+            let mut queue = false;
+            hash.change(thing, |fields, field| {
+                let updated = fields.settle(field, cx.seen, cx);
+                queue = again(updated);
+                updated.unwrap_or_else(Updated::nothing)
+            });
+            queue
+        }
+        Some(Body::Set(set)) => again(set.members.settle(thing, cx.seen, cx)),
+        Some(Body::SortedSet(zset)) => {
+            let mut queue = false;
+            zset.change(thing, |members, member| {
+                let updated = members.settle(member, cx.seen, cx);
+                queue = again(updated);
+                updated.unwrap_or_else(Updated::nothing)
+            });
+            queue
+        }
+        Some(Body::List(_)) | None => false,
+    };
+    state.drop_void();
+    queue
+}
