@@ -247,6 +247,16 @@ impl Body {
         }
     }
 
+    /// Estimated bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Hash(hash) => hash.fields.heap_bytes(),
+            Self::Set(set) => set.members.heap_bytes(),
+            Self::SortedSet(zset) => zset.members.heap_bytes() + zset.order.len() * 16,
+            Self::List(list) => list.heap_bytes(),
+        }
+    }
+
     fn latest(&self, origins: &Origins) -> Option<Id> {
         match self {
             Self::Hash(hash) => hash.fields.latest(origins),

@@ -174,7 +174,7 @@ pub struct ElementId {
 }
 
 /// A set of types of bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bodies(u8);
 
 impl Bodies {

@@ -11,16 +11,26 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
+mod body;
 mod effect;
+mod entry;
 mod fact;
+mod list;
+mod names;
 mod number;
 mod origin;
 mod position;
 mod register;
+mod sequence;
 mod slot;
 mod stamp;
+mod state;
+mod table;
+mod thin;
 mod version;
+mod view;
 
+pub use body::Kind;
 pub use effect::{
     Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
 };
@@ -29,4 +39,6 @@ pub use origin::{Epoch, Origin, Region};
 pub use position::{Position, Side, Step};
 pub use slot::{Key, SLOTS, Seed, Slot};
 pub use stamp::{Clock, Dot, FactId, Stamp, Time};
+pub use state::{Applying, State};
 pub use version::Version;
+pub use view::{Facts, Hash, List, Pick, Set, SortedSet, Survey};

@@ -72,6 +72,11 @@ impl ListBody {
         ids.max_by(|&a, &b| origins.compare(a, b))
     }
 
+    /// Estimated bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.elements.range(0..self.len()).map(|element| element.len() + 12).sum()
+    }
+
     fn value<'a>(&'a self, element: &'a ThinBytes) -> &'a [u8] {
         match entry::read(element) {
             Entry::Compact(base) => base.value,

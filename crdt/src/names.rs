@@ -424,6 +424,22 @@ impl<F: Full> Names<F> {
         }
     }
 
+    /// The place of a thing that exists, at random. Costs O(1) expected while a good part of the
+    /// places is in use, as it is unless most things were removed.
+    pub(crate) fn random(&self, pick: &mut dyn FnMut(u64) -> u64) -> Option<u32> {
+        let end = u64::from(self.ids_end());
+        if self.live == 0 {
+            return None;
+        }
+        let exists = |id: u32| self.at(id).is_some_and(|(_, kept)| kept.exists());
+        let tries = std::iter::repeat_with(|| pick(end) as u32).take(64);
+        if let Some(id) = tries.into_iter().find(|&id| exists(id)) {
+            return Some(id);
+        }
+        let nth = pick(self.live().max(1) as u64) as usize;
+        (0..self.ids_end()).filter(|&id| exists(id)).nth(nth)
+    }
+
     /// The latest fact of any of them. O(things).
     pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
         let latest = self.iter().filter_map(|(_, _, kept)| match kept {

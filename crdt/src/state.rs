@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash, present};
+use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash};
 use crate::effect::{Attached, Bodies, Change, Deadline, Effect};
 use crate::entry::Compact;
 use crate::fact::{Id, OriginIx, Origins, Seen};
@@ -124,7 +124,8 @@ impl State {
     }
 
     fn apply_to_key(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
-        let slot = &mut self.slots[usize::from(key.slot.number() - self.first)];
+        let index = self.slot_index(key.slot);
+        let slot = &mut self.slots[index];
         let cx = Context {
             origins: &self.origins,
             seed: &self.seed,
@@ -177,7 +178,8 @@ impl State {
 
     fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {
         let key = self.seed.key(&thing.key);
-        let slot = &mut self.slots[usize::from(key.slot.number() - self.first)];
+        let index = self.slot_index(key.slot);
+        let slot = &mut self.slots[index];
         let id = thing.latest;
         let cx = Context { origins: &self.origins, seed: &self.seed, seen: stable, id, alone: false };
         let again = match &thing.place {
@@ -227,12 +229,12 @@ impl State {
 
     /// How many keys of a slot exist, those past their deadline included.
     pub fn slot_len(&self, slot: Slot) -> usize {
-        self.slots[usize::from(slot.number() - self.first)].keys.live()
+        self.slots[self.slot_index(slot)].keys.live()
     }
 
     /// The digest of what readers see in a slot, keys past their deadline included.
     pub fn slot_digest(&self, slot: Slot) -> u64 {
-        self.slots[usize::from(slot.number() - self.first)].digest
+        self.slots[self.slot_index(slot)].digest
     }
 
     /// The digests of all slots, together.
@@ -250,7 +252,7 @@ impl State {
     pub fn ended(&self, now_ms: u64, limit: usize) -> Vec<(u64, Box<[u8]>)> {
         let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms).take(limit);
         let name = |slot: Slot, id| {
-            self.slots[usize::from(slot.number() - self.first)].keys.at(id).map(|(name, _)| name.into())
+            self.slots[self.slot_index(slot)].keys.at(id).map(|(name, _)| name.into())
         };
         ended.filter_map(|&(ms, slot, id)| Some((ms, name(slot, id)?))).collect()
     }
@@ -275,18 +277,18 @@ impl State {
         let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms);
         ended
             .filter(|&&(_, slot, id)| {
-                let slot = &self.slots[usize::from(slot.number() - self.first)];
+                let slot = &self.slots[self.slot_index(slot)];
                 slot.keys.at(id).is_some_and(|(_, kept)| kept.exists())
             })
             .count()
     }
 
-    /// All bodies at a key that hold something, and whether anything says when it ends.
-    pub fn holds(&self, key: &Key<'_>) -> (Bodies, bool) {
-        match self.key(key) {
-            None => (Bodies::NONE, false),
-            Some(kept) => (present(kept), kept.has_deadlines()),
-        }
+    pub(crate) fn first_slot(&self) -> Slot {
+        Slot::new(self.first).expect("a shard has slots")
+    }
+
+    pub(crate) fn slot_index(&self, slot: Slot) -> usize {
+        usize::from(slot.number() - self.first)
     }
 
     /// An origin's number, for reading its parts.

@@ -1,0 +1,571 @@
+//! Reading: what clients see of a key at a moment.
+//!
+//! Every read hides what is past its deadline. A read costs no copy where the value is one base.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::body::{
+    Body, HashBody, KeyState, Kind, SetBody, SortedSetBody, present, score_of, visible,
+};
+use crate::effect::{Bodies, ElementId, SeenPart};
+use crate::fact::Origins;
+use crate::list::ListBody;
+use crate::names::{Full, Kept, Names};
+use crate::number::Number;
+use crate::origin::Origin;
+use crate::position::Position;
+use crate::register::{Part, Register, Sum};
+use crate::slot::{Key, Seed, Slot};
+use crate::state::State;
+
+/// Picks a number below the given one, which is not 0.
+pub type Pick<'a> = &'a mut dyn FnMut(u64) -> u64;
+
+/// Whole keys.
+impl State {
+    pub(crate) fn key(&self, key: &Key<'_>) -> Option<Kept<'_, KeyState>> {
+        let slot = &self.slots[self.slot_index(key.slot)];
+        slot.keys.get(key.hash, key.name).map(|(_, kept)| kept)
+    }
+
+    fn live_key(&self, key: &Key<'_>, now_ms: u64) -> Option<Kept<'_, KeyState>> {
+        self.key(key).filter(|kept| kept.ends_at().is_none_or(|ms| now_ms < ms))
+    }
+
+    /// The type that readers see at a key, or `None` if there is no such key.
+    pub fn kind(&self, key: &Key<'_>, now_ms: u64) -> Option<Kind> {
+        visible(self.live_key(key, now_ms)?, now_ms, &self.origins)
+    }
+
+    /// When a key ends, if it does; milliseconds since 1970, which may be past.
+    pub fn deadline(&self, key: &Key<'_>) -> Option<u64> {
+        self.key(key)?.ends_at()
+    }
+
+    /// The string at a key; or the type that readers see there instead.
+    pub fn read_string(&self, key: &Key<'_>, now_ms: u64) -> Result<Option<Cow<'_, [u8]>>, Kind> {
+        let Some(kept) = self.live_key(key, now_ms) else { return Ok(None) };
+        match visible(kept, now_ms, &self.origins) {
+            Some(Kind::String) => Ok(kept.value()),
+            Some(other) => Err(other),
+            None => Ok(None),
+        }
+    }
+
+    /// The string at a key, if that is what readers see there.
+    pub fn string(&self, key: &Key<'_>, now_ms: u64) -> Option<Cow<'_, [u8]>> {
+        let kept = self.live_key(key, now_ms)?;
+        match visible(kept, now_ms, &self.origins)? {
+            Kind::String => kept.value(),
+            _ => None,
+        }
+    }
+
+    /// The hash at a key, seen or not.
+    pub fn hash(&self, key: &Key<'_>, now_ms: u64) -> Option<Hash<'_>> {
+        match self.body(key, Kind::Hash)? {
+            Body::Hash(body) => Some(Hash { body, seed: &self.seed, now_ms }),
+            _ => None,
+        }
+    }
+
+    /// The set at a key, seen or not.
+    pub fn set(&self, key: &Key<'_>) -> Option<Set<'_>> {
+        match self.body(key, Kind::Set)? {
+            Body::Set(body) => Some(Set { body, seed: &self.seed }),
+            _ => None,
+        }
+    }
+
+    /// The sorted set at a key, seen or not.
+    pub fn sorted_set(&self, key: &Key<'_>) -> Option<SortedSet<'_>> {
+        match self.body(key, Kind::SortedSet)? {
+            Body::SortedSet(body) => Some(SortedSet { body, seed: &self.seed }),
+            _ => None,
+        }
+    }
+
+    /// The list at a key, seen or not.
+    pub fn list(&self, key: &Key<'_>) -> Option<List<'_>> {
+        match self.body(key, Kind::List)? {
+            Body::List(body) => Some(List { body, origins: &self.origins }),
+            _ => None,
+        }
+    }
+
+    fn body(&self, key: &Key<'_>, kind: Kind) -> Option<&Body> {
+        match self.key(key)? {
+            Kept::Full(state) => state.body(kind),
+            Kept::Compact(_) => None,
+        }
+    }
+
+    /// Walks the keys of a slot that readers see, from a place on. Stops after `count` places and
+    /// returns where to go on, or `None` at the end. What is there throughout a walk is visited.
+    pub fn scan(
+        &self,
+        slot: Slot,
+        from: u32,
+        count: u32,
+        now_ms: u64,
+        mut visit: impl FnMut(&[u8]),
+    ) -> Option<u32> {
+        let keys = &self.slots[self.slot_index(slot)].keys;
+        let end = keys.ids_end();
+        let stop = from.saturating_add(count).min(end);
+        for id in from..stop {
+            if let Some((name, kept)) = keys.at(id)
+                && kept.ends_at().is_none_or(|ms| now_ms < ms)
+                && visible(kept, now_ms, &self.origins).is_some()
+            {
+                visit(name);
+            }
+        }
+        (stop < end).then_some(stop)
+    }
+
+    /// A key of a slot, at random, whether it is past its deadline or not.
+    pub fn random_key(&self, slot: Slot, pick: Pick<'_>) -> Option<&[u8]> {
+        let keys = &self.slots[self.slot_index(slot)].keys;
+        keys.random(pick).and_then(|id| keys.at(id)).map(|(name, _)| name)
+    }
+
+    /// Estimated bytes that a key takes, overhead included.
+    pub fn key_bytes(&self, key: &Key<'_>) -> Option<usize> {
+        let kept = self.key(key)?;
+        let entry = key.name.len() + 40;
+        Some(match kept {
+            Kept::Compact(base) => entry + base.value.len(),
+            Kept::Full(state) => {
+                let value = state.register().and_then(Register::value).map_or(0, |v| v.len());
+                entry + value + state.bodies().iter().map(Body::heap_bytes).sum::<usize>() + 64
+            }
+        })
+    }
+}
+
+/// What a writer sees of a key before it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The bodies that hold something, visible or not.
+    pub bodies: Bodies,
+    /// Whether anything says when the key ends, in force or not.
+    pub deadlines: bool,
+    /// When it ends, if it does; milliseconds since 1970, which may be past.
+    pub ends_at: Option<u64>,
+    /// Whether the string has counter parts that count.
+    pub counts: bool,
+    /// What the string's edits weigh, bytes.
+    pub edit_bytes: usize,
+    /// The size of the string's base, bytes.
+    pub string_bytes: usize,
+}
+
+/// What writers need to see.
+impl State {
+    /// What a writer sees of a key.
+    pub fn survey(&self, key: &Key<'_>) -> Survey {
+        let Some(kept) = self.key(key) else { return Survey::default() };
+        let string = match kept {
+            Kept::Compact(base) => Facts { bytes: base.value.len(), ..Facts::default() },
+            Kept::Full(state) => facts(state.register(), None),
+        };
+        Survey {
+            bodies: present(kept),
+            deadlines: kept.has_deadlines(),
+            ends_at: kept.ends_at(),
+            counts: string.counts,
+            edit_bytes: string.edit_bytes,
+            string_bytes: string.bytes,
+        }
+    }
+
+    /// Visits the keys of a slot that have counter parts, or may have.
+    pub fn keys_with_parts(&self, slot: Slot, mut visit: impl FnMut(&[u8])) {
+        for (_, name, kept) in self.slots[self.slot_index(slot)].keys.iter() {
+            if matches!(kept, Kept::Full(_)) {
+                visit(name);
+            }
+        }
+    }
+
+    /// Whether nothing is kept at all, not even a deadline of a key that is gone.
+    pub fn is_void(&self) -> bool {
+        self.slots.iter().all(|slot| slot.keys.is_void())
+    }
+
+    /// Some key of this shard, without a name, for effects that are about all keys.
+    pub fn any_key(&self) -> Key<'static> {
+        Key { slot: self.first_slot(), ..self.seed.key(b"") }
+    }
+
+    /// The base of a score, or 0, and what was removed of the writer's own part, if no other part
+    /// counts.
+    pub fn score_base(&self, key: &Key<'_>, member: &[u8], origin: Origin) -> Option<(f64, f64)> {
+        let own = self.find_origin(origin);
+        let bytes = |value: &[u8]| value.try_into().map_or(0.0, f64::from_le_bytes);
+        match self.member(key, member) {
+            None => Some((0.0, 0.0)),
+            Some(Kept::Compact(base)) => Some((bytes(base.value), 0.0)),
+            Some(Kept::Full(register)) => {
+                if register.live_parts().any(|part| Some(part.origin) != own) {
+                    return None;
+                }
+                let base = register.bases.first().map_or(0.0, |base| bytes(&base.value));
+                Some((base, register.live_parts().map(|part| part.removed).sum()))
+            }
+        }
+    }
+
+    /// What a removal must ship of the counter parts of the string at a key.
+    pub fn string_parts(&self, key: &Key<'_>) -> Vec<SeenPart<Number>> {
+        match self.key(key) {
+            Some(Kept::Full(state)) => seen_parts(state.register(), &self.origins),
+            Some(Kept::Compact(_)) | None => Vec::new(),
+        }
+    }
+
+    /// The register at a key as writers see it.
+    pub fn string_facts(&self, key: &Key<'_>, origin: Origin) -> Facts<Number> {
+        let own = self.find_origin(origin);
+        match self.key(key) {
+            Some(Kept::Full(state)) => facts(state.register(), own),
+            Some(Kept::Compact(base)) => Facts { bytes: base.value.len(), ..Facts::default() },
+            None => Facts::default(),
+        }
+    }
+
+    /// What a removal must ship of the counter parts of all fields of the hash at a key.
+    pub fn all_field_parts(&self, key: &Key<'_>) -> Vec<(Box<[u8]>, SeenPart<Number>)> {
+        match self.body(key, Kind::Hash) {
+            Some(Body::Hash(hash)) => all_parts(&hash.fields, &self.origins),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a removal must ship of the counter parts of a field.
+    pub fn field_parts(&self, key: &Key<'_>, field: &[u8]) -> Vec<SeenPart<Number>> {
+        self.field(key, field).map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
+    }
+
+    /// A field's register as writers see it.
+    pub fn field_facts(&self, key: &Key<'_>, field: &[u8], origin: Origin) -> Facts<Number> {
+        let own = self.find_origin(origin);
+        match self.field(key, field) {
+            Some(Kept::Full(register)) => facts(Some(register), own),
+            Some(Kept::Compact(_)) | None => Facts::default(),
+        }
+    }
+
+    /// When a field ends, if it does; and whether anything says when.
+    pub fn field_deadline(&self, key: &Key<'_>, field: &[u8]) -> (Option<u64>, bool) {
+        match self.field(key, field) {
+            Some(kept) => (kept.ends_at(), kept.has_deadlines()),
+            None => (None, false),
+        }
+    }
+
+    /// What a removal must ship of the counter parts of all scores of the sorted set at a key.
+    pub fn all_score_parts(&self, key: &Key<'_>) -> Vec<(Box<[u8]>, SeenPart<f64>)> {
+        match self.body(key, Kind::SortedSet) {
+            Some(Body::SortedSet(zset)) => all_parts(&zset.members, &self.origins),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a removal must ship of the counter parts of a score.
+    pub fn score_parts(&self, key: &Key<'_>, member: &[u8]) -> Vec<SeenPart<f64>> {
+        self.member(key, member).map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
+    }
+
+    /// A score's register as writers see it.
+    pub fn score_facts(&self, key: &Key<'_>, member: &[u8], origin: Origin) -> Facts<f64> {
+        let own = self.find_origin(origin);
+        match self.member(key, member) {
+            Some(Kept::Full(register)) => facts(Some(register), own),
+            Some(Kept::Compact(_)) | None => Facts::default(),
+        }
+    }
+
+    fn field(&self, key: &Key<'_>, field: &[u8]) -> Option<Kept<'_, Register<Number>>> {
+        match self.body(key, Kind::Hash)? {
+            Body::Hash(hash) => hash.fields.get(self.seed.hash(field), field).map(|(_, kept)| kept),
+            _ => None,
+        }
+    }
+
+    fn member(&self, key: &Key<'_>, member: &[u8]) -> Option<Kept<'_, Register<f64>>> {
+        match self.body(key, Kind::SortedSet)? {
+            Body::SortedSet(zset) => {
+                zset.members.get(self.seed.hash(member), member).map(|(_, kept)| kept)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a writer needs to know of a register.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts<S> {
+    /// How many edits are waiting to be folded.
+    pub edits: usize,
+    /// What these weigh, in bytes.
+    pub edit_bytes: usize,
+    /// Whether any counter part counts.
+    pub counts: bool,
+    /// The size of the winning base, in bytes.
+    pub bytes: usize,
+    /// The writer's own part, if it has one that counts: its birth and its running sum.
+    pub own: Option<(crate::stamp::Dot, S)>,
+}
+
+fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<crate::fact::OriginIx>) -> Facts<S> {
+    let Some(register) = register else { return Facts::default() };
+    let own = own.and_then(|own| register.part(own)).filter(|part| part.is_live());
+    Facts {
+        edits: register.edits.len(),
+        edit_bytes: register.edits.iter().map(|fact| fact.edit.weight()).sum(),
+        counts: register.live_parts().next().is_some(),
+        bytes: register.bases.first().map_or(0, |base| base.value.len()),
+        own: own.map(|part| (part.birth, part.sum)),
+    }
+}
+
+fn seen_parts<S: Sum>(register: Option<&Register<S>>, origins: &Origins) -> Vec<SeenPart<S>> {
+    let parts = register.into_iter().flat_map(Register::live_parts);
+    parts.map(|part| part.seen(origins)).collect()
+}
+
+fn kept_parts<S: Sum>(kept: Kept<'_, Register<S>>, origins: &Origins) -> Vec<SeenPart<S>> {
+    match kept {
+        Kept::Full(register) => seen_parts(Some(register), origins),
+        Kept::Compact(_) => Vec::new(),
+    }
+}
+
+fn all_parts<S: Sum>(
+    names: &Names<Register<S>>,
+    origins: &Origins,
+) -> Vec<(Box<[u8]>, SeenPart<S>)> {
+    let mut all = Vec::new();
+    for (_, name, kept) in names.iter() {
+        if let Kept::Full(register) = kept {
+            all.extend(register.live_parts().map(|part| (name.into(), part.seen(origins))));
+        }
+    }
+    all
+}
+
+impl<S: Sum> Part<S> {
+    fn seen(&self, origins: &Origins) -> SeenPart<S> {
+        let Self { birth, at, sum, .. } = *self;
+        SeenPart { origin: origins.get(self.origin), birth, at, sum }
+    }
+}
+
+/// A hash, at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Hash<'a> {
+    body: &'a HashBody,
+    seed: &'a Seed,
+    now_ms: u64,
+}
+
+impl<'a> Hash<'a> {
+    /// How many fields it has.
+    #[expect(clippy::len_without_is_empty, reason = "a hash without fields is no hash")]
+    pub fn len(&self) -> usize {
+        self.body.live_at(self.now_ms)
+    }
+
+    fn live(&self, kept: Kept<'a, Register<Number>>) -> bool {
+        kept.ends_at().is_none_or(|ms| self.now_ms < ms)
+    }
+
+    /// The value of a field.
+    pub fn get(&self, field: &[u8]) -> Option<Cow<'a, [u8]>> {
+        let (_, kept) = self.body.fields.get(self.seed.hash(field), field)?;
+        if self.live(kept) { kept.value() } else { None }
+    }
+
+    /// Whether it has a field.
+    pub fn contains(&self, field: &[u8]) -> bool {
+        let found = self.body.fields.get(self.seed.hash(field), field);
+        found.is_some_and(|(_, kept)| kept.exists() && self.live(kept))
+    }
+
+    /// When a field ends, if it does; milliseconds since 1970.
+    pub fn deadline(&self, field: &[u8]) -> Option<u64> {
+        self.body.fields.get(self.seed.hash(field), field)?.1.ends_at()
+    }
+
+    /// All fields and values, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Cow<'a, [u8]>)> + use<'a> {
+        let this = *self;
+        let all = this.body.fields.iter().filter(move |&(_, _, kept)| this.live(kept));
+        all.filter_map(|(_, name, kept)| Some((name, kept.value()?)))
+    }
+
+    /// A field at random. Costs O(1) expected.
+    pub fn random(&self, pick: Pick<'_>) -> Option<(&'a [u8], Cow<'a, [u8]>)> {
+        if self.len() == 0 {
+            return None;
+        }
+        for _ in 0..64 {
+            let id = self.body.fields.random(pick)?;
+            if let Some((name, kept)) = self.body.fields.at(id)
+                && self.live(kept)
+            {
+                return Some((name, kept.value()?));
+            }
+        }
+        self.iter().nth(pick(self.len() as u64) as usize)
+    }
+
+    /// Walks on from a cursor, which is 0 at the start and at the end.
+    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(&'a [u8], Cow<'a, [u8]>)>) {
+        walk(&self.body.fields, cursor, count, |name, kept| {
+            if self.live(kept) { Some((name, kept.value()?)) } else { None }
+        })
+    }
+}
+
+/// A set.
+#[derive(Clone, Copy, Debug)]
+pub struct Set<'a> {
+    body: &'a SetBody,
+    seed: &'a Seed,
+}
+
+impl<'a> Set<'a> {
+    /// How many members it has.
+    #[expect(clippy::len_without_is_empty, reason = "a set without members is no set")]
+    pub const fn len(&self) -> usize {
+        self.body.members.live()
+    }
+
+    /// Whether it has a member.
+    pub fn contains(&self, member: &[u8]) -> bool {
+        let found = self.body.members.get(self.seed.hash(member), member);
+        found.is_some_and(|(_, kept)| kept.exists())
+    }
+
+    /// All members, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let all = self.body.members.iter().filter(|&(_, _, kept)| kept.exists());
+        all.map(|(_, name, _)| name)
+    }
+
+    /// A member at random. Costs O(1) expected.
+    pub fn random(&self, pick: Pick<'_>) -> Option<&'a [u8]> {
+        let id = self.body.members.random(pick)?;
+        self.body.members.at(id).map(|(name, _)| name)
+    }
+
+    /// Walks on from a cursor, which is 0 at the start and at the end.
+    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<&'a [u8]>) {
+        walk(&self.body.members, cursor, count, |name, kept| kept.exists().then_some(name))
+    }
+}
+
+/// A sorted set. Members are in the order of their scores, then names.
+#[derive(Clone, Copy, Debug)]
+pub struct SortedSet<'a> {
+    body: &'a SortedSetBody,
+    seed: &'a Seed,
+}
+
+impl<'a> SortedSet<'a> {
+    /// How many members it has.
+    #[expect(clippy::len_without_is_empty, reason = "a sorted set without members is none")]
+    pub fn len(&self) -> usize {
+        self.body.order.len()
+    }
+
+    /// The score of a member.
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        self.body.score(self.seed.hash(member), member)
+    }
+
+    /// The rank of a member, from 0. Costs O(log n).
+    pub fn rank(&self, member: &[u8]) -> Option<usize> {
+        Some(self.body.rank(member, self.score(member)?))
+    }
+
+    /// The first rank whose member and score no longer satisfy the predicate, by which the members
+    /// are partitioned. Costs O(log n).
+    pub fn partition(&self, wanted: impl FnMut(&[u8], f64) -> bool) -> usize {
+        self.body.partition(wanted)
+    }
+
+    /// The members with these ranks, and their scores.
+    pub fn range(
+        &self,
+        ranks: Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], f64)> + use<'a> {
+        let body = self.body;
+        body.order.range(ranks).map(|&(score, id)| (body.name(id), score))
+    }
+
+    /// A member at random.
+    pub fn random(&self, pick: Pick<'_>) -> Option<(&'a [u8], f64)> {
+        let length = self.len() as u64;
+        let rank = if length == 0 { return None } else { pick(length) as usize };
+        self.range(rank..rank + 1).next()
+    }
+
+    /// Walks on from a cursor, which is 0 at the start and at the end.
+    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(&'a [u8], f64)>) {
+        walk(&self.body.members, cursor, count, |name, kept| Some((name, score_of(kept)?)))
+    }
+}
+
+/// A list.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    body: &'a ListBody,
+    origins: &'a Origins,
+}
+
+impl<'a> List<'a> {
+    /// How many elements it has.
+    #[expect(clippy::len_without_is_empty, reason = "a list without elements is no list")]
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The element at a rank. Costs O(log n).
+    pub fn get(&self, rank: usize) -> Option<&'a [u8]> {
+        self.body.get(rank)
+    }
+
+    /// The elements at these ranks.
+    pub fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+        self.body.range(ranks)
+    }
+
+    /// Where the element at a rank stands.
+    pub fn position(&self, rank: usize) -> Option<Position> {
+        self.body.position(rank, self.origins)
+    }
+
+    /// The insertion that made the element at a rank.
+    pub fn born(&self, rank: usize) -> Option<ElementId> {
+        self.body.born(rank, self.origins)
+    }
+}
+
+/// Walks a table from a cursor: the place to go on from, 0 at the end.
+fn walk<'a, F: Full, T>(
+    names: &'a Names<F>,
+    cursor: u64,
+    count: usize,
+    mut pick: impl FnMut(&'a [u8], Kept<'a, F>) -> Option<T>,
+) -> (u64, Vec<T>) {
+    let end = u64::from(names.ids_end());
+    let stop = cursor.saturating_add(count as u64).min(end);
+    let found = (cursor..stop).filter_map(|id| names.at(id as u32));
+    let items = found.filter_map(|(name, kept)| pick(name, kept)).collect();
+    (if stop < end { stop } else { 0 }, items)
+}

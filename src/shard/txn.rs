@@ -1,0 +1,422 @@
+//! What one command, or one MULTI, does to one shard: reads values, writes effects, becomes one op.
+//!
+//! A write is applied as soon as it is decided, so that what follows in the same transaction sees
+//! it. What an effect removes is what this shard holds; the rules for what a write must ship
+//! besides (sums of counter parts, deadlines that end with their key, bodies of other types) are
+//! here, so that handlers know nothing of them. See docs/semantics.md, "Values" and "Keys".
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crdt::{
+    Attached, Bodies, Change, Deadline, Dot, Edit, End, Hash, Increment, Key, Kind, List, Number,
+    Position, Set, SortedSet, Survey,
+};
+
+use super::Shard;
+use super::open::OpenOp;
+use crate::command::CommandError;
+
+/// Edits of a string are folded by a writer once they weigh this much more than its value, bytes.
+const EDITS_SLACK_BYTES: usize = 1 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Txn<'a> {
+    pub(super) shard: &'a mut Shard,
+    pub(super) now_ms: u64,
+    pub(super) first: Option<Key<'a>>,
+    pub(super) op: Option<OpenOp>,
+}
+
+/// Reading. What is past its deadline is not there.
+impl<'a> Txn<'a> {
+    /// The time that deadlines are held against: milliseconds since 1970.
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// A key with its slot and hash; free for the key that the command was routed by.
+    pub fn key<'k>(&self, name: &'k [u8]) -> Key<'k> {
+        match self.first {
+            Some(first) if std::ptr::eq(first.name, name) => Key { name, ..first },
+            _ => self.shard.state.seed().key(name),
+        }
+    }
+
+    /// The type that readers see at a key.
+    pub fn kind(&self, key: &Key<'_>) -> Option<Kind> {
+        self.shard.state.kind(key, self.now_ms)
+    }
+
+    /// Whether there is such a key.
+    pub fn exists(&self, key: &Key<'_>) -> bool {
+        self.kind(key).is_some()
+    }
+
+    /// When a key that exists ends, if it does; milliseconds since 1970.
+    pub fn deadline(&self, key: &Key<'_>) -> Option<u64> {
+        self.kind(key)?;
+        self.shard.state.deadline(key)
+    }
+
+    /// Refuses a key of another type. Returns whether there is such a key.
+    fn check(&self, key: &Key<'_>, wanted: Kind) -> Result<bool, CommandError> {
+        match self.kind(key) {
+            None => Ok(false),
+            Some(kind) if kind == wanted => Ok(true),
+            Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// The string at a key.
+    pub fn string(&self, key: &Key<'_>) -> Result<Option<Cow<'_, [u8]>>, CommandError> {
+        match self.shard.state.read_string(key, self.now_ms) {
+            Ok(value) => Ok(value),
+            Err(_other) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// The hash at a key.
+    pub fn hash(&self, key: &Key<'_>) -> Result<Option<Hash<'_>>, CommandError> {
+        let found = self.check(key, Kind::Hash)?;
+        Ok(if found { self.shard.state.hash(key, self.now_ms) } else { None })
+    }
+
+    /// The set at a key.
+    pub fn set(&self, key: &Key<'_>) -> Result<Option<Set<'_>>, CommandError> {
+        let found = self.check(key, Kind::Set)?;
+        Ok(if found { self.shard.state.set(key) } else { None })
+    }
+
+    /// The sorted set at a key.
+    pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
+        let found = self.check(key, Kind::SortedSet)?;
+        Ok(if found { self.shard.state.sorted_set(key) } else { None })
+    }
+
+    /// The list at a key.
+    pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
+        let found = self.check(key, Kind::List)?;
+        Ok(if found { self.shard.state.list(key) } else { None })
+    }
+
+    /// The shard, for what is not about one key.
+    pub const fn shard(&self) -> &Shard {
+        self.shard
+    }
+}
+
+/// Whole keys.
+impl Txn<'_> {
+    /// Removes a key: everything that is there, hidden or not. Returns whether there was a key that
+    /// readers saw.
+    pub fn remove(&mut self, key: &Key<'_>) -> bool {
+        let existed = self.exists(key);
+        self.remove_all(key);
+        existed
+    }
+
+    /// Replaces a key's deadlines.
+    pub fn set_deadline(&mut self, key: &Key<'_>, deadline: Deadline) {
+        self.emit(key, Change::Deadline(deadline));
+    }
+
+    /// Removes all keys of the shard.
+    pub fn flush(&mut self) {
+        let mut counted = Vec::new();
+        for slot in self.shard.state.slots() {
+            self.shard.state.keys_with_parts(slot, |name| counted.push(Box::<[u8]>::from(name)));
+        }
+        for name in &counted {
+            let key = self.shard.state.seed().key(name);
+            self.forget_parts(&key, Bodies::ALL);
+        }
+        if !self.shard.state.is_void() {
+            let nowhere = self.shard.state.any_key();
+            self.emit(&nowhere, Change::Flush);
+        }
+    }
+
+    fn remove_all(&mut self, key: &Key<'_>) {
+        let survey = self.shard.state.survey(key);
+        if survey.bodies != Bodies::NONE || survey.deadlines {
+            self.forget_parts(key, Bodies::ALL);
+            self.emit(key, Change::Remove { bodies: Bodies::ALL, deadlines: true });
+        }
+    }
+
+    /// Makes way for a write of a kind: what is past its deadline goes, and so do bodies of other
+    /// types, and deadlines of a life that is over. Returns what was seen of a key that lives on.
+    fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
+        let survey = self.shard.state.survey(key);
+        if survey.bodies == Bodies::NONE && !survey.deadlines {
+            return survey;
+        }
+        let plain = survey.bodies == Bodies::STRING;
+        let dead = survey.ends_at.is_some_and(|ms| ms <= self.now_ms)
+            || (!plain && self.kind(key).is_none());
+        if dead {
+            self.remove_all(key);
+            return Survey::default();
+        }
+        let others = survey.bodies.but(kind.bodies());
+        if others != Bodies::NONE {
+            self.forget_parts(key, others);
+            self.emit(key, Change::Remove { bodies: others, deadlines: false });
+        }
+        survey
+    }
+
+    /// Ships what was seen of the counter parts of these bodies.
+    fn forget_parts(&mut self, key: &Key<'_>, bodies: Bodies) {
+        if bodies.has(Bodies::STRING) {
+            for seen in self.shard.state.string_parts(key) {
+                self.emit(key, Change::ForgetPart { field: None, seen });
+            }
+        }
+        if bodies.has(Bodies::HASH) {
+            for (field, seen) in self.shard.state.all_field_parts(key) {
+                self.emit(key, Change::ForgetPart { field: Some(&field), seen });
+            }
+        }
+        if bodies.has(Bodies::SORTED_SET) {
+            for (member, seen) in self.shard.state.all_score_parts(key) {
+                self.emit(key, Change::ForgetScore { member: &member, seen });
+            }
+        }
+    }
+}
+
+/// Strings.
+impl Txn<'_> {
+    /// Sets a string, whatever was there. [`Attached::Nothing`] keeps the deadline that the key has.
+    pub fn string_set(&mut self, key: &Key<'_>, value: &[u8], attached: Attached) {
+        let survey = self.prepare(key, Kind::String);
+        self.string_replace(key, value, attached, survey);
+    }
+
+    fn string_replace(&mut self, key: &Key<'_>, value: &[u8], attached: Attached, seen: Survey) {
+        if seen.counts {
+            self.forget_parts(key, Bodies::STRING);
+        }
+        let attached = match (attached, seen.ends_at) {
+            (Attached::Nothing, Some(ms)) => Attached::Deadline(Deadline::At(ms)),
+            (attached, _) => attached,
+        };
+        self.emit(key, Change::StringSet { value, attached });
+    }
+
+    /// Changes a part of a string.
+    pub fn string_edit(&mut self, key: &Key<'_>, edit: Edit<'_>) {
+        let survey = self.prepare(key, Kind::String);
+        let outweighed = survey.string_bytes + EDITS_SLACK_BYTES < survey.edit_bytes;
+        if survey.counts || outweighed {
+            self.rewrite(key, survey);
+        }
+        self.emit(key, Change::StringEdit { edit, carried: survey.ends_at });
+    }
+
+    /// Adds to a string that is a number or not there; the caller has checked that, and the range.
+    pub fn string_add(&mut self, key: &Key<'_>, by: Number) {
+        let survey = self.prepare(key, Kind::String);
+        if 0 < survey.edit_bytes {
+            self.rewrite(key, survey);
+        }
+        let own = self.shard.state.string_facts(key, self.shard.origin).own;
+        let increment = self.increment(own, by);
+        self.emit(key, Change::StringAdd { increment, carried: survey.ends_at });
+    }
+
+    /// Writes the value so far as a base.
+    fn rewrite(&mut self, key: &Key<'_>, survey: Survey) {
+        let value = self.shard.state.string(key, self.now_ms).unwrap_or_default().into_owned();
+        self.string_replace(key, &value, Attached::Nothing, survey);
+    }
+
+    fn increment<S: std::ops::Add<Output = S>>(&mut self, own: Option<(Dot, S)>, by: S) -> Increment<S> {
+        match own {
+            Some((birth, sum)) => Increment { birth, sum: sum + by },
+            None => Increment { birth: self.next_dot(), sum: by },
+        }
+    }
+}
+
+/// Hashes.
+impl Txn<'_> {
+    /// Sets a field. Returns whether it is new.
+    pub fn hash_set(&mut self, key: &Key<'_>, field: &[u8], value: &[u8], attached: Attached) -> bool {
+        self.prepare(key, Kind::Hash);
+        let (existed, ends_at) = self.prepare_field(key, field);
+        let attached = match (attached, ends_at) {
+            (Attached::Nothing, Some(ms)) => Attached::Deadline(Deadline::At(ms)),
+            (attached, _) => attached,
+        };
+        if existed {
+            self.forget_field(key, field);
+        }
+        self.emit(key, Change::FieldSet { field, value, attached });
+        !existed
+    }
+
+    /// Adds to a field that is a number or not there; the caller has checked that, and the range.
+    pub fn hash_add(&mut self, key: &Key<'_>, field: &[u8], by: Number) {
+        self.prepare(key, Kind::Hash);
+        let (_, carried) = self.prepare_field(key, field);
+        let own = self.shard.state.field_facts(key, field, self.shard.origin).own;
+        let increment = self.increment(own, by);
+        self.emit(key, Change::FieldAdd { field, increment, carried });
+    }
+
+    /// Removes a field. Returns whether it was there.
+    pub fn hash_remove(&mut self, key: &Key<'_>, field: &[u8]) -> bool {
+        self.prepare(key, Kind::Hash);
+        let (existed, _) = self.prepare_field(key, field);
+        if existed {
+            self.forget_field(key, field);
+            self.emit(key, Change::FieldRemove { field, deadlines: true });
+        }
+        existed
+    }
+
+    /// Replaces a field's deadlines.
+    pub fn hash_deadline(&mut self, key: &Key<'_>, field: &[u8], deadline: Deadline) {
+        self.emit(key, Change::FieldDeadline { field, deadline });
+    }
+
+    /// Makes way for a write of a field. Returns whether it is there, and when it ends.
+    fn prepare_field(&mut self, key: &Key<'_>, field: &[u8]) -> (bool, Option<u64>) {
+        let (ends_at, deadlines) = self.shard.state.field_deadline(key, field);
+        let hash = self.shard.state.hash(key, self.now_ms);
+        let existed = hash.is_some_and(|hash| hash.contains(field));
+        if !existed && deadlines {
+            self.forget_field(key, field);
+            self.emit(key, Change::FieldRemove { field, deadlines: true });
+            return (false, None);
+        }
+        (existed, ends_at)
+    }
+
+    fn forget_field(&mut self, key: &Key<'_>, field: &[u8]) {
+        for seen in self.shard.state.field_parts(key, field) {
+            self.emit(key, Change::ForgetPart { field: Some(field), seen });
+        }
+    }
+}
+
+/// Sets.
+impl Txn<'_> {
+    /// Adds a member. Returns whether it is new.
+    pub fn set_add(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
+        self.prepare(key, Kind::Set);
+        let existed = self.shard.state.set(key).is_some_and(|set| set.contains(member));
+        self.emit(key, Change::MemberAdd { member });
+        !existed
+    }
+
+    /// Removes a member. Returns whether it was there.
+    pub fn set_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
+        self.prepare(key, Kind::Set);
+        let existed = self.shard.state.set(key).is_some_and(|set| set.contains(member));
+        if existed {
+            self.emit(key, Change::MemberRemove { member });
+        }
+        existed
+    }
+}
+
+/// Sorted sets.
+impl Txn<'_> {
+    /// Sets a score. Returns whether the member is new.
+    pub fn zset_set(&mut self, key: &Key<'_>, member: &[u8], score: f64) -> bool {
+        self.prepare(key, Kind::SortedSet);
+        let existed = self.score(key, member).is_some();
+        if existed {
+            self.forget_score(key, member);
+        }
+        self.emit(key, Change::ScoreSet { member, score });
+        !existed
+    }
+
+    /// Adds to a score, or to zero for a new member. Returns the new score. The caller has checked
+    /// that it is a number.
+    pub fn zset_add(&mut self, key: &Key<'_>, member: &[u8], by: f64) -> f64 {
+        self.prepare(key, Kind::SortedSet);
+        let wanted = self.score(key, member).unwrap_or(0.0) + by;
+        let facts = self.shard.state.score_facts(key, member, self.shard.origin);
+        let mut increment = self.increment(facts.own, by);
+        // Doubles do not add up alike in every order: where the sum can be picked so that the
+        // score is what adding one by one gives, as on one machine, it is.
+        if let Some((base, removed)) = self.shard.state.score_base(key, member, self.shard.origin) {
+            let picked = wanted - base + removed;
+            if (base + (picked - removed)).to_bits() == wanted.to_bits() {
+                increment.sum = picked;
+            }
+        }
+        self.emit(key, Change::ScoreAdd { member, increment });
+        self.score(key, member).unwrap_or(wanted)
+    }
+
+    /// Removes a member. Returns whether it was there.
+    pub fn zset_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
+        self.prepare(key, Kind::SortedSet);
+        let existed = self.score(key, member).is_some();
+        if existed {
+            self.forget_score(key, member);
+            self.emit(key, Change::ScoreRemove { member });
+        }
+        existed
+    }
+
+    fn score(&self, key: &Key<'_>, member: &[u8]) -> Option<f64> {
+        self.shard.state.sorted_set(key)?.score(member)
+    }
+
+    fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) {
+        for seen in self.shard.state.score_parts(key, member) {
+            self.emit(key, Change::ForgetScore { member, seen });
+        }
+    }
+}
+
+/// Lists.
+impl Txn<'_> {
+    /// Adds an element at an end.
+    pub fn list_push(&mut self, key: &Key<'_>, end: End, value: &[u8]) {
+        self.prepare(key, Kind::List);
+        self.emit(key, Change::Push { end, value });
+    }
+
+    /// Adds an element that will have this rank, which is at most the length of the list.
+    pub fn list_insert(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) {
+        self.prepare(key, Kind::List);
+        let list = self.shard.state.list(key);
+        let at = |rank: Option<usize>| list.zip(rank).and_then(|(list, rank)| list.position(rank));
+        let (before, after) = (at(rank.checked_sub(1)), at(Some(rank)));
+        if before.is_none() && after.is_none() {
+            self.emit(key, Change::Push { end: End::Tail, value });
+            return;
+        }
+        let id = self.next_fact();
+        let at = Position::between(before.as_ref(), after.as_ref(), id);
+        self.emit(key, Change::Insert { at, value });
+    }
+
+    /// Removes the elements with these ranks, which are in the list.
+    pub fn list_remove(&mut self, key: &Key<'_>, ranks: Range<usize>) {
+        let list = self.shard.state.list(key).filter(|_| !ranks.is_empty());
+        let ends = list.and_then(|l| l.position(ranks.start).zip(l.position(ranks.end - 1)));
+        if let Some((first, last)) = ends {
+            self.emit(key, Change::ElementsRemove { first, last });
+        }
+    }
+
+    /// Writes into the element with this rank, which is in the list.
+    pub fn list_set(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) {
+        let list = self.shard.state.list(key);
+        let found = list.and_then(|list| list.position(rank).zip(list.born(rank)));
+        if let Some((at, born)) = found {
+            self.emit(key, Change::ElementSet { at, born, value });
+        }
+    }
+}
