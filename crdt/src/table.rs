@@ -1,0 +1,228 @@
+//! Tables of named entries whose places never move, and slabs.
+//!
+//! An entry keeps its place (a small number) as long as it lives, however many others come and
+//! go. So a place is what a cursor needs to keep the promise of `SCAN`, what an index can point to,
+//! and what a random pick can be made from. Places of entries that are gone are used again.
+
+use std::marker::PhantomData;
+
+use hashbrown::HashTable;
+
+use crate::slot::Seed;
+use crate::thin::ThinBytes;
+
+/// Up to so many places, entries are found by looking at each; beyond, by a hash index.
+const INDEXED_FROM: usize = 8;
+
+/// How a table finds the name in an entry.
+pub(crate) trait Named {
+    /// The name in an entry.
+    fn name(entry: &[u8]) -> &[u8];
+}
+
+/// Values in numbered places.
+#[derive(Clone, Debug)]
+pub(crate) struct Slab<T> {
+    places: Vec<Option<T>>,
+    /// Places to use again.
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many values there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Above every place in use.
+    pub(crate) const fn ids_end(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+        self.places.get(id as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.places.get_mut(id as usize)?.as_mut()
+    }
+
+    /// Puts a value into a free place.
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        if let Some(id) = self.free.pop() {
+            self.places[id as usize] = Some(value);
+            return id;
+        }
+        let length = self.places.len();
+        if length == self.places.capacity() {
+            // A quarter at a time: a slab that doubles is half empty on average just after.
+            self.places.reserve_exact((length / 4).max(2));
+        }
+        self.places.push(Some(value));
+        length as u32
+    }
+
+    /// Takes a value out of its place.
+    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+        let value = self.places.get_mut(id as usize)?.take()?;
+        self.free.push(id);
+        if self.free.len() == self.places.len() {
+            *self = Self::default();
+        }
+        Some(value)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Option<T>>() + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+/// Entries by name. See the module.
+#[derive(Debug)]
+pub(crate) struct Table<N> {
+    entries: Slab<ThinBytes>,
+    index: Option<Box<HashTable<u32>>>,
+    naming: PhantomData<fn() -> N>,
+}
+
+impl<N> Default for Table<N> {
+    fn default() -> Self {
+        Self { entries: Slab::default(), index: None, naming: PhantomData }
+    }
+}
+
+impl<N: Named> Table<N> {
+    /// How many entries there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Above every place in use.
+    pub(crate) const fn ids_end(&self) -> u32 {
+        self.entries.ids_end()
+    }
+
+    /// The place of the entry with this name. Costs O(1) expected.
+    pub(crate) fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        let is_it = |id: u32| self.entries.get(id).is_some_and(|entry| N::name(entry) == name);
+        match &self.index {
+            Some(index) => index.find(hash, |&id| is_it(id)).copied(),
+            None => (0..self.entries.ids_end()).find(|&id| is_it(id)),
+        }
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&ThinBytes> {
+        self.entries.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut ThinBytes> {
+        self.entries.get_mut(id)
+    }
+
+    /// Adds an entry whose name is not there yet.
+    pub(crate) fn insert(&mut self, hash: u64, name: &[u8], entry: ThinBytes, seed: &Seed) -> u32 {
+        debug_assert!(N::name(&entry) == name && self.find(hash, name).is_none(), "one entry a name");
+        let id = self.entries.insert(entry);
+        let entries = &self.entries;
+        let rehash = |&id: &u32| entries.get(id).map_or(0, |entry| seed.hash(N::name(entry)));
+        match &mut self.index {
+            Some(index) => {
+                index.insert_unique(hash, id, rehash);
+            }
+            None if INDEXED_FROM < entries.places.len() => {
+                let mut index = HashTable::with_capacity(entries.len());
+                for id in (0..entries.ids_end()).filter(|&id| entries.get(id).is_some()) {
+                    index.insert_unique(rehash(&id), id, rehash);
+                }
+                self.index = Some(Box::new(index));
+            }
+            None => {}
+        }
+        id
+    }
+
+    /// Replaces an entry by one of the same name.
+    pub(crate) fn replace(&mut self, id: u32, entry: ThinBytes) {
+        let old = self.entries.get_mut(id).expect("an entry is replaced where it is");
+        debug_assert!(N::name(old) == N::name(&entry), "a name keeps its place");
+        *old = entry;
+    }
+
+    /// Removes an entry.
+    pub(crate) fn remove(&mut self, id: u32, hash: u64) {
+        if let Some(index) = &mut self.index
+            && let Ok(found) = index.find_entry(hash, |&other| other == id)
+        {
+            found.remove();
+        }
+        self.entries.remove(id);
+        if self.entries.len() == 0 {
+            self.index = None;
+        }
+    }
+
+    /// Estimated bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let entries = self.entries.places.iter().flatten().map(|entry| entry.len() + 8);
+        let index = self.index.as_ref().map_or(0, |index| index.capacity() * 6);
+        self.entries.heap_bytes() + index + entries.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    enum Whole {}
+
+    impl Named for Whole {
+        fn name(entry: &[u8]) -> &[u8] {
+            &entry[..1]
+        }
+    }
+
+    proptest! {
+        /// Whatever comes and goes, entries are found by name, and stay where they are.
+        #[test]
+        fn a_table_is_a_map_with_places(script in prop::collection::vec((0_u8..24, any::<u8>(), any::<bool>()), 0..200)) {
+            let seed = Seed::from_text(b"test");
+            let mut table: Table<Whole> = Table::default();
+            let mut model: BTreeMap<u8, (u32, u8)> = BTreeMap::new();
+            for (name, value, add) in script {
+                let (key, hash) = ([name], seed.hash(&[name]));
+                let found = table.find(hash, &key);
+                prop_assert_eq!(found, model.get(&name).map(|known| known.0));
+                match (found, add) {
+                    (Some(id), true) => {
+                        table.replace(id, ThinBytes::from_parts(&[&[name, value]]));
+                        model.insert(name, (id, value));
+                    }
+                    (None, true) => {
+                        let entry = ThinBytes::from_parts(&[&[name, value]]);
+                        model.insert(name, (table.insert(hash, &key, entry, &seed), value));
+                    }
+                    (Some(id), false) => {
+                        table.remove(id, hash);
+                        model.remove(&name);
+                    }
+                    (None, false) => {}
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for (name, (id, value)) in model {
+                prop_assert!(id < table.ids_end());
+                prop_assert_eq!(table.get(id).map(|entry| entry.to_vec()), Some(vec![name, value]));
+            }
+        }
+    }
+}
