@@ -12,9 +12,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 mod body;
+mod codec;
 mod effect;
 mod entry;
 mod fact;
+mod frame;
 mod list;
 mod names;
 mod number;
@@ -34,6 +36,8 @@ pub use body::Kind;
 pub use effect::{
     Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
 };
+pub use codec::DecodeError;
+pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};
 pub use position::{Position, Side, Step};

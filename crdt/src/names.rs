@@ -242,14 +242,6 @@ impl<F: Full> Names<F> {
         (0..self.ids_end()).filter_map(|id| self.at(id).map(|(name, kept)| (id, name, kept)))
     }
 
-    /// The thing in full, if it is kept so.
-    pub(crate) fn full_mut(&mut self, id: u32) -> Option<&mut F> {
-        match entry::read(self.table.get(id)?) {
-            Entry::Full(place) => self.full.get_mut(place),
-            Entry::Compact(_) => None,
-        }
-    }
-
     /// Replaces what was seen of a thing by a base.
     pub(crate) fn set(&mut self, thing: Thing<'_>, base: Compact<'_>, cx: &Context<'_>) -> Updated {
         let after = Kept::<F>::Compact(base).summary(thing.digest, cx.origins);

@@ -125,6 +125,11 @@ impl State {
         (stop < end).then_some(stop)
     }
 
+    /// Above the place of every key of a slot.
+    pub fn places(&self, slot: Slot) -> u32 {
+        self.slots[self.slot_index(slot)].keys.ids_end()
+    }
+
     /// A key of a slot, at random, whether it is past its deadline or not.
     pub fn random_key(&self, slot: Slot, pick: Pick<'_>) -> Option<&[u8]> {
         let keys = &self.slots[self.slot_index(slot)].keys;

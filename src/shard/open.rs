@@ -27,6 +27,13 @@ impl Txn<'_> {
         self.op = Some(op);
     }
 
+    /// Ends the transaction: what it wrote is one op.
+    pub(super) fn finish(&mut self) {
+        if let Some(op) = self.op.take() {
+            self.shard.close(op);
+        }
+    }
+
     /// The identity of the fact that the next effect leaves behind.
     pub(super) fn next_fact(&mut self) -> FactId {
         let op = self.open();
@@ -56,17 +63,17 @@ impl super::Shard {
         let time = self.clock.tick(now_ms);
         let applying = self.state.begin(Stamp { time, origin: self.origin }, None);
         if !self.alone {
-            self.frame.begin_op(time, self.delivery.deps());
+            self.frame.begin_op(time, &self.deps);
         }
         OpenOp { applying, time, effects: 0 }
     }
 
     /// Ends an op: it has its place in the log, and links may send it.
-    pub(super) fn close(&mut self, op: OpenOp) {
+    fn close(&mut self, op: OpenOp) {
         if !self.alone {
             self.frame.end_op();
-            self.delivery.issued(op.time);
         }
+        self.version.advance(self.origin, op.time);
         self.written = op.time;
     }
 }

@@ -1,0 +1,70 @@
+//! All shards of a node, and which of them a slot belongs to.
+//!
+//! A shard's lock is held for one command or one MULTI, never across an await. Several are taken in
+//! the order of their numbers, never otherwise.
+
+use crdt::{Key, SLOTS, Seed, Slot};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::shard::{Shard, Txn};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shards {
+    seed: Seed,
+    shards: Vec<Mutex<Shard>>,
+}
+
+impl Shards {
+    /// The shards of a node, by number: a power of two.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn new(seed: Seed, shards: Vec<Shard>) -> Self {
+        assert!(shards.len().is_power_of_two(), "shards split the slots evenly");
+        Self { seed, shards: shards.into_iter().map(Mutex::new).collect() }
+    }
+
+    /// The slots of shard `number` of `count`: the first, and how many.
+    pub fn slots_of(number: u16, count: u16) -> (Slot, u16) {
+        let each = SLOTS / count;
+        (Slot::new(number * each).expect("a shard's slots are slots"), each)
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard that a slot belongs to.
+    pub const fn index_of(&self, slot: Slot) -> usize {
+        slot.number() as usize * self.shards.len() / SLOTS as usize
+    }
+
+    /// What keys are hashed with.
+    pub const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// Locks a shard. Waits for whoever holds it, which is never long.
+    pub fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards[index].lock()
+    }
+
+    /// Runs with a shard locked.
+    pub fn with<R>(&self, index: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
+        run(&mut self.lock(index))
+    }
+
+    /// Runs what a client asked for on a shard. What it wrote becomes one op.
+    pub fn transact<R>(
+        &self,
+        index: usize,
+        now_ms: u64,
+        first: Option<Key<'_>>,
+        run: impl FnOnce(&mut Txn<'_>) -> R,
+    ) -> R {
+        self.lock(index).transact(now_ms, first, run)
+    }
+}
