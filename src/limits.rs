@@ -1,0 +1,95 @@
+//! Every bound of a node, with its unit and its reason.
+//!
+//! A bound that users may change is a default here and a setting in `config`; the others are fixed.
+//! How they depend on each other is asserted at compile time, at the bottom.
+
+use std::time::Duration;
+
+/// Bytes in a kibibyte.
+pub const KIB: usize = 1024;
+/// Bytes in a mebibyte.
+pub const MIB: usize = 1024 * KIB;
+/// Bytes in a gibibyte.
+pub const GIB: usize = 1024 * MIB;
+
+// --- A request ---
+
+/// Bytes of one argument (default of `proto-max-bulk-len`): as Redis, whose strings end there too.
+pub const BULK_BYTES_MAX: usize = 512 * MIB;
+/// Arguments of one command, its name included: what a client can make us keep track of before it
+/// has sent anything worth it.
+pub const ARGUMENTS_MAX: usize = 1024 * KIB;
+/// Bytes of an inline command, and of the line that announces a count or a length.
+pub const INLINE_BYTES_MAX: usize = 64 * KIB;
+/// Bytes that one client may have sent and we have not executed (`client-query-buffer-limit`). A
+/// request lies in that buffer as a whole, so this bounds a request too.
+pub const QUERY_BUFFER_BYTES_MAX: usize = GIB;
+/// Arguments of one command of a client that has yet to authenticate: enough for `HELLO` and
+/// `AUTH`.
+pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+/// Bytes of one argument of a client that has yet to authenticate.
+pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * KIB;
+
+// --- A connection ---
+
+/// Connections of clients to a node (default of `maxclients`), as Redis.
+pub const CLIENTS_MAX: usize = 10_000;
+/// Bytes that one read asks the socket for: fills a pipeline of 32 small requests many times over,
+/// and stays in the cache of a core.
+pub const READ_BYTES: usize = 16 * KIB;
+/// Bytes of spare buffer that an idle connection may hold on to.
+pub const IDLE_BUFFER_BYTES: usize = 32 * KIB;
+/// Bytes of replies after which a connection writes before it executes more of its pipeline, so
+/// that a long pipeline of large replies does not pile them all up.
+pub const REPLY_FLUSH_BYTES: usize = MIB;
+/// Bytes of replies that a normal client may leave unread; Redis has no limit, and runs out of
+/// memory. A client past it is disconnected.
+pub const OUTPUT_BYTES_MAX: usize = GIB;
+/// Bytes of messages that a subscriber may leave unread: the hard limit (Redis: 32 MiB).
+pub const SUBSCRIBER_OUTPUT_BYTES_MAX: usize = 32 * MIB;
+/// Bytes of messages that a subscriber may leave unread for [`SUBSCRIBER_OUTPUT_GRACE`].
+pub const SUBSCRIBER_OUTPUT_BYTES_SOFT: usize = 8 * MIB;
+/// How long a subscriber may stay above the soft limit.
+pub const SUBSCRIBER_OUTPUT_GRACE: Duration = Duration::from_mins(1);
+/// Commands that a `MULTI` may queue: each costs at least an allocation.
+pub const QUEUED_COMMANDS_MAX: usize = 1024 * KIB;
+/// Bytes of the commands that a `MULTI` may queue: they stand for a query buffer.
+pub const QUEUED_BYTES_MAX: usize = QUERY_BUFFER_BYTES_MAX;
+/// Keys that a connection may watch.
+pub const WATCHED_KEYS_MAX: usize = 64 * KIB;
+/// Channels and patterns that a connection may subscribe to.
+pub const SUBSCRIPTIONS_MAX: usize = 64 * KIB;
+/// Bytes of the name a client may give itself, of a user name, of a library name.
+pub const CLIENT_NAME_BYTES_MAX: usize = KIB;
+
+// --- Keys and values ---
+
+/// Bytes of a string value: what one argument can carry, so what `SETRANGE` and `APPEND` may reach.
+pub const STRING_BYTES_MAX: usize = BULK_BYTES_MAX;
+/// Bytes of a key: it goes into every record of the key, and no sane name is as long.
+pub const KEY_BYTES_MAX: usize = BULK_BYTES_MAX;
+
+// --- Shards ---
+
+/// Shards of a database, by default.
+pub const SHARDS_DEFAULT: usize = 16;
+/// Shards of a database: each has a lock, a log and a stream a peer.
+pub const SHARDS_MAX: usize = 1024;
+/// Elements that `SCAN` and its kin look at under one hold of a shard's lock, whatever `COUNT`
+/// says: about a millisecond.
+pub const SCAN_STEP_MAX: usize = 10_000;
+
+const _: () = assert!(BULK_BYTES_MAX + INLINE_BYTES_MAX < QUERY_BUFFER_BYTES_MAX);
+const _: () = assert!(QUERY_BUFFER_BYTES_MAX + INLINE_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(UNAUTHENTICATED_BULK_BYTES_MAX < BULK_BYTES_MAX);
+const _: () = assert!(UNAUTHENTICATED_ARGUMENTS_MAX < ARGUMENTS_MAX);
+const _: () = assert!(READ_BYTES <= IDLE_BUFFER_BYTES);
+const _: () = assert!(IDLE_BUFFER_BYTES < REPLY_FLUSH_BYTES);
+// A reply that is one whole value must fit, with the flush that came before it.
+const _: () = assert!(STRING_BYTES_MAX + REPLY_FLUSH_BYTES < OUTPUT_BYTES_MAX);
+const _: () = assert!(SUBSCRIBER_OUTPUT_BYTES_SOFT < SUBSCRIBER_OUTPUT_BYTES_MAX);
+const _: () = assert!(SUBSCRIBER_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () = assert!(STRING_BYTES_MAX <= BULK_BYTES_MAX && KEY_BYTES_MAX <= BULK_BYTES_MAX);
+const _: () = assert!(SHARDS_DEFAULT.is_power_of_two() && SHARDS_MAX.is_power_of_two());
+const _: () = assert!(SHARDS_DEFAULT <= SHARDS_MAX);
+const _: () = assert!(SHARDS_MAX <= crdt::SLOTS as usize);
