@@ -44,7 +44,7 @@ impl Value {
         let (&kind, rest) = line.split_first().ok_or_else(|| malformed(&line))?;
         Ok(match kind {
             b'+' => Self::Simple(rest.to_vec()),
-            b'-' => Self::Error(text(rest)?),
+            b'-' => Self::Error(error_text(rest)),
             b':' => Self::Int(number(rest)?),
             b',' => Self::Double(text(rest)?),
             b'(' => Self::Big(text(rest)?),
@@ -55,7 +55,7 @@ impl Value {
                 len => {
                     let body = read_body(input, len)?;
                     match kind {
-                        b'!' => Self::Error(text(&body)?),
+                        b'!' => Self::Error(error_text(&body)),
                         b'=' => Self::Bulk(body.get(4..).unwrap_or_default().to_vec()),
                         _ => Self::Bulk(body),
                     }
@@ -188,6 +188,11 @@ fn read_body(input: &mut impl BufRead, len: i64) -> io::Result<Vec<u8>> {
 
 fn text(bytes: &[u8]) -> io::Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| malformed(bytes))
+}
+
+/// An error may quote bytes of the client's that are no text.
+fn error_text(bytes: &[u8]) -> String {
+    text(bytes).unwrap_or_else(|_| bytes.escape_ascii().to_string())
 }
 
 fn number(bytes: &[u8]) -> io::Result<i64> {

@@ -1,0 +1,309 @@
+//! Random commands of every family, sent to a real `redis-server` and to Meridian; the replies must
+//! be the same, but for the written list `accepted.toml`.
+//!
+//! Both get the same pipelined batches; between batches come those commands that take several calls
+//! or have random replies, and now and then the whole contents are compared. After a difference
+//! both are emptied, so that one mistake is not reported a thousand times.
+//!
+//! `cargo test` runs a fixed seed and a fresh one, which is printed. `MERIDIAN_DIFF_SEED` runs that
+//! one only, `MERIDIAN_DIFF_COMMANDS` sets how many. An odd seed speaks RESP2, an even one RESP3.
+//! The long run: `MERIDIAN_DIFF_COMMANDS=1000000 cargo test --release --test differential`.
+
+mod accepted;
+mod compare;
+mod generator;
+mod procedures;
+mod rows;
+mod state;
+mod tally;
+
+use std::env;
+use std::net::SocketAddr;
+
+use accepted::Accepted;
+use compare::Compare;
+use generator::{Generator, Words, words};
+use procedures::Server;
+use rows::Row;
+use tally::Tally;
+use testing::{Client, Playground, RedisServer, Setup, Stopwatch, Value, say};
+
+const COMMANDS: usize = 15_000;
+const FIXED_SEED: u64 = 1;
+/// From so many commands on, each must occur often, and every so many the contents are compared.
+const LONG_RUN: usize = 1_000_000;
+const LEAST_IN_LONG_RUN: usize = 500;
+const BATCH: usize = 100;
+const PROCEDURES_A_BATCH: usize = 2;
+const BATCHES_A_STATE: usize = 100;
+/// Both databases are emptied about so often, several times in a row.
+const BATCHES_A_FLUSH: usize = 60;
+
+/// A command to send, and how its replies are compared.
+struct Item {
+    name: &'static str,
+    family: &'static str,
+    line: Words,
+    compare: Compare,
+}
+
+#[test]
+fn one_region_answers_as_redis_does() {
+    let Some(redis) = RedisServer::start() else {
+        say("skip: redis-server is not installed, nothing to compare with");
+        return;
+    };
+    let playground = Playground::start(env!("CARGO_BIN_EXE_meridian"), &Setup::regions(1))
+        .unwrap_or_else(|error| panic!("the node does not start: {}", error.0));
+    let commands = number("MERIDIAN_DIFF_COMMANDS").map_or(COMMANDS, |count| count as usize);
+    let seeds = match number("MERIDIAN_DIFF_SEED") {
+        Some(seed) => vec![seed],
+        None => vec![FIXED_SEED, fastrand::u64(..)],
+    };
+    for seed in seeds {
+        run(&redis, playground.address(1), seed, commands);
+    }
+}
+
+/// The generator says nothing that Redis itself does not answer twice in the same way.
+#[test]
+fn redis_answers_as_redis_does() {
+    let (Some(one), Some(two)) = (RedisServer::start(), RedisServer::start()) else {
+        say("skip: redis-server is not installed, nothing to compare with");
+        return;
+    };
+    for seed in [2, 3] {
+        let commands = number("MERIDIAN_DIFF_COMMANDS").map_or(COMMANDS, |count| count as usize);
+        run(&one, two.address(), seed, commands);
+    }
+}
+
+fn run(redis: &RedisServer, ours: SocketAddr, seed: u64, commands: usize) {
+    let protocol = if seed.is_multiple_of(2) { "3" } else { "2" };
+    say(&format!(
+        "seed {seed}: {commands} commands against Redis {}, RESP{protocol}",
+        redis.version()
+    ));
+    let started = Stopwatch::start();
+    let mut redis = connect(redis.address(), protocol);
+    let mut ours = connect(ours, protocol);
+    let now = redis.main.run(&["TIME"]);
+    let now_s = now
+        .items()
+        .and_then(|time| time[0].number())
+        .expect("TIME answers");
+    let mut generator = Generator::new(seed, now_s as i64);
+    let mut accepted = Accepted::read();
+    let mut tally = Tally::default();
+    let rows = rows::all();
+    let draws = weighted(&rows);
+    flush(&mut redis, &mut ours);
+    let batches = commands / (BATCH + PROCEDURES_A_BATCH);
+    for batch in 1..=batches {
+        let items = batch_of(&mut generator, &rows, &draws, batch);
+        let mut same = compare_batch(&items, &mut redis, &mut ours, &mut accepted, &mut tally);
+        for _ in 0..PROCEDURES_A_BATCH {
+            same = same && run_procedure(&mut generator, &mut redis, &mut ours, &mut tally);
+        }
+        if same && (batch.is_multiple_of(BATCHES_A_STATE) || batch == batches) {
+            let found = state::differences(&mut redis.main, &mut ours.main, &mut accepted);
+            same = found.is_empty();
+            if !same {
+                tally.state_differs(&found);
+            }
+        }
+        if !same {
+            flush(&mut redis, &mut ours);
+        }
+        if tally.is_hopeless() {
+            say("  too many differences, the rest is left out");
+            break;
+        }
+    }
+    tally.report();
+    accepted
+        .report()
+        .iter()
+        .for_each(|line| say(&format!("  {line}")));
+    say(&format!("  seed {seed} took {:.1?}", started.elapsed()));
+    tally.check(if LONG_RUN <= commands {
+        LEAST_IN_LONG_RUN
+    } else {
+        0
+    });
+}
+
+/// Sends a batch to both, and compares up to the first difference: what follows may be its
+/// consequence. Whether there was none.
+fn compare_batch(
+    items: &[Item],
+    redis: &mut Server,
+    ours: &mut Server,
+    accepted: &mut Accepted,
+    tally: &mut Tally,
+) -> bool {
+    let lines: Vec<&Words> = items.iter().map(|item| &item.line).collect();
+    redis.main.send(&lines).expect("redis takes commands");
+    ours.main.send(&lines).expect("the server takes commands");
+    let mut same = true;
+    for item in items {
+        let theirs = redis.main.receive().expect("redis answers");
+        let own = ours.main.receive().unwrap_or_else(|error| {
+            tally.report();
+            panic!("{error} at {} {:?}", item.name, item.line)
+        });
+        tally.ran(item.name, item.family, theirs.error().is_none());
+        if let (Compare::Transaction(commands), Value::Array(replies)) = (&item.compare, &theirs) {
+            for ((name, _), reply) in commands.iter().zip(replies) {
+                let family = if name.starts_with("BZ") {
+                    "sorted-set"
+                } else {
+                    "list"
+                };
+                if name.starts_with('B') && !name.starts_with("BIT") {
+                    tally.ran(name, family, reply.error().is_none());
+                }
+            }
+        }
+        if same && !item.compare.same(&theirs, &own) {
+            let inner = item.compare.first_difference(&theirs, &own);
+            let (name, theirs, own) = inner.unwrap_or((item.name, theirs, own));
+            if !accepted.allows(name, &theirs, &own) {
+                tally.differs(name, &item.line, &theirs, &own);
+                same = false;
+            }
+        }
+        tally.remember(&item.line);
+    }
+    same
+}
+
+fn run_procedure(
+    generator: &mut Generator,
+    redis: &mut Server,
+    ours: &mut Server,
+    tally: &mut Tally,
+) -> bool {
+    generator.new_tag();
+    let procedure = generator.pick(procedures::ALL);
+    let found = procedure(generator, redis, ours);
+    tally.ran(found.name, found.family, found.succeeded);
+    if let Some((command, theirs, own)) = &found.difference {
+        tally.differs(found.name, command, theirs, own);
+    }
+    found.difference.is_none()
+}
+
+/// Single commands, transactions, and now and then a flush.
+fn batch_of(generator: &mut Generator, rows: &[Row], draws: &[usize], batch: usize) -> Vec<Item> {
+    let mut items = Vec::with_capacity(BATCH + 8);
+    if batch.is_multiple_of(BATCHES_A_FLUSH) {
+        for name in ["FLUSHALL", "FLUSHDB"].repeat(4) {
+            let key = generator.any_key();
+            items.push(item(
+                "SET",
+                "string",
+                words!["SET", key, "gone"],
+                Compare::Exact,
+            ));
+            let line = [
+                words![name],
+                generator.maybe(0.5, |g| words![g.pick(&["SYNC", "ASYNC", "sync"])]),
+            ]
+            .concat();
+            items.push(item(name, "server", line, Compare::Exact));
+        }
+    }
+    while items.len() < BATCH {
+        generator.new_tag();
+        let row = &rows[generator.pick(draws)];
+        if row.blocks || generator.chance(0.01) {
+            items.extend(transaction(generator, rows, draws, row));
+            continue;
+        }
+        let mut line = row.line(generator);
+        generator.spoil(&mut line);
+        items.push(item(row.name, row.family, line, row.compare.clone()));
+    }
+    items
+}
+
+/// `MULTI`, this command and perhaps others, `EXEC`. Commands that cross slots have no place here.
+fn transaction(generator: &mut Generator, rows: &[Row], draws: &[usize], first: &Row) -> Vec<Item> {
+    const ANYWHERE: &[&str] = &[
+        "MGET",
+        "DEL",
+        "UNLINK",
+        "EXISTS",
+        "TOUCH",
+        "KEYS",
+        "DBSIZE",
+        "NOSUCHCOMMAND",
+    ];
+    let mut queued = vec![first];
+    for _ in 0..generator.below(3) {
+        queued.push(&rows[generator.pick(draws)]);
+    }
+    queued.retain(|row| !ANYWHERE.contains(&row.name));
+    let mut items = vec![item(
+        "MULTI",
+        "transactions",
+        words!["MULTI"],
+        Compare::Exact,
+    )];
+    let mut inner = Vec::new();
+    for row in queued {
+        let line = row.line(generator);
+        items.push(item("(queued)", "transactions", line, Compare::Exact));
+        inner.push((row.name, row.compare.clone()));
+    }
+    items.push(item(
+        "EXEC",
+        "transactions",
+        words!["EXEC"],
+        Compare::Transaction(inner),
+    ));
+    items
+}
+
+fn item(name: &'static str, family: &'static str, line: Words, compare: Compare) -> Item {
+    Item {
+        name,
+        family,
+        line,
+        compare,
+    }
+}
+
+/// Indices of the rows, each as often as it weighs.
+fn weighted(rows: &[Row]) -> Vec<usize> {
+    rows.iter()
+        .enumerate()
+        .flat_map(|(at, row)| std::iter::repeat_n(at, row.weight))
+        .collect()
+}
+
+fn connect(address: SocketAddr, protocol: &str) -> Server {
+    let mut connections = [(); 2].map(|()| Client::connect(address).expect("it accepts clients"));
+    for client in &mut connections {
+        let hello = client.run(&["HELLO", protocol]);
+        assert!(hello.error().is_none(), "{hello:?}");
+    }
+    let [main, other] = connections;
+    Server { main, other }
+}
+
+fn flush(redis: &mut Server, ours: &mut Server) {
+    for server in [redis, ours] {
+        let reply = server.main.run(&["FLUSHALL"]);
+        assert_eq!(reply, Value::Simple(b"OK".to_vec()), "FLUSHALL");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+    )
+}

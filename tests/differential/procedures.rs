@@ -1,0 +1,368 @@
+//! Commands that cannot be compared reply by reply in a pipeline: scans, which take several calls;
+//! random ones, whose replies are judged by what they promise; `WATCH`, which takes two
+//! connections; and blocking ones that really block.
+
+use std::collections::BTreeSet;
+
+use testing::{Client, Value};
+
+use crate::compare::Compare;
+use crate::generator::{Generator, Kind, Words, words};
+
+/// A scan that takes more calls never ends.
+const CALLS_MAX: usize = 10_000;
+
+/// One server, with a connection more for those that take two.
+pub(crate) struct Server {
+    pub(crate) main: Client,
+    pub(crate) other: Client,
+}
+
+/// What a procedure found.
+pub(crate) struct Finding {
+    /// The command that it is about.
+    pub(crate) name: &'static str,
+    pub(crate) family: &'static str,
+    /// Whether Redis answered without an error.
+    pub(crate) succeeded: bool,
+    /// Command and replies, if they differ.
+    pub(crate) difference: Option<(Words, Value, Value)>,
+}
+
+type Procedure = fn(&mut Generator, &mut Server, &mut Server) -> Finding;
+
+/// All procedures; the test draws among them.
+pub(crate) const ALL: &[Procedure] = &[
+    |g, r, o| scan(g, r, o, "SCAN"),
+    |g, r, o| scan(g, r, o, "HSCAN"),
+    |g, r, o| scan(g, r, o, "SSCAN"),
+    |g, r, o| scan(g, r, o, "ZSCAN"),
+    spop,
+    |g, r, o| random_members(g, r, o, "SRANDMEMBER"),
+    |g, r, o| random_members(g, r, o, "HRANDFIELD"),
+    |g, r, o| random_members(g, r, o, "ZRANDMEMBER"),
+    random_key,
+    watch,
+    unwatch,
+    discard,
+    block,
+];
+
+fn finding(name: &'static str, command: &Words, redis: Value, ours: Value, same: bool) -> Finding {
+    let family = match name {
+        "SCAN" | "RANDOMKEY" => "generic",
+        "HSCAN" | "HRANDFIELD" => "hash",
+        "SSCAN" | "SPOP" | "SRANDMEMBER" => "set",
+        "ZSCAN" | "ZRANDMEMBER" => "sorted-set",
+        "BLPOP" => "list",
+        _ => "transactions",
+    };
+    let succeeded = redis.error().is_none();
+    let difference = (!same).then(|| (command.clone(), redis, ours));
+    Finding {
+        name,
+        family,
+        succeeded,
+        difference,
+    }
+}
+
+fn scan(g: &mut Generator, redis: &mut Server, ours: &mut Server, name: &'static str) -> Finding {
+    let mut command = words![name];
+    match name {
+        "HSCAN" => command.push(g.key(Kind::Hash)),
+        "SSCAN" => command.push(g.set_key()),
+        "ZSCAN" => command.push(g.key(Kind::Sorted)),
+        _ => {}
+    }
+    let at = command.len();
+    command.push(b"0".to_vec());
+    command.extend(g.maybe(0.3, |g| {
+        words!["MATCH", g.pick(&["*", "m*", "{a}*", "*[0-4]", "f?"])]
+    }));
+    if name == "SCAN" {
+        command.extend(g.maybe(0.3, |g| {
+            words!["TYPE", g.pick(&["string", "hash", "zset", "nosuch"])]
+        }));
+    }
+    command.extend(g.maybe(0.5, |g| words!["COUNT", 1 + g.below(30)]));
+    let group = if name == "HSCAN" || name == "ZSCAN" {
+        2
+    } else {
+        1
+    };
+    let (a, b) = (
+        scan_all(&mut redis.main, &command, at, group),
+        scan_all(&mut ours.main, &command, at, group),
+    );
+    let same = a == b;
+    finding(name, &command, a, b, same)
+}
+
+/// Everything that a scan returns, once each and in order; or its error.
+fn scan_all(client: &mut Client, command: &Words, cursor: usize, group: usize) -> Value {
+    let mut command = command.clone();
+    let mut found = BTreeSet::new();
+    for _ in 0..CALLS_MAX {
+        let reply = client.run(&command);
+        let Some([next, items]) = reply
+            .items()
+            .and_then(|items| <[&Value; 2]>::try_from(items).ok())
+        else {
+            return reply;
+        };
+        for item in items.items().unwrap_or_default().chunks(group) {
+            // Scores are compared as numbers: Redis 7.0 writes more digits.
+            let number = item
+                .get(1)
+                .and_then(|score| score.number())
+                .map(|n| n.to_string());
+            let value = number.or_else(|| item.get(1).map(|value| format!("{value:?}")));
+            found.insert(format!("{:?} {}", item[0], value.unwrap_or_default()));
+        }
+        command[cursor] = next.bytes().unwrap_or_default().to_vec();
+        if command[cursor] == b"0" {
+            return Value::Array(
+                found
+                    .into_iter()
+                    .map(|item| Value::Simple(item.into_bytes()))
+                    .collect(),
+            );
+        }
+    }
+    Value::Error(format!("no end after {CALLS_MAX} calls"))
+}
+
+/// What ours popped must have been there in Redis, as many as asked; then it goes there too.
+fn spop(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.set_key();
+    let command = [
+        words!["SPOP", key.clone()],
+        g.maybe(0.5, |g| words![g.count()]),
+    ]
+    .concat();
+    let size = redis.main.run(&["SCARD".as_bytes(), &key]).int();
+    let own = ours.main.run(&command);
+    let asked = command
+        .get(2)
+        .map(|count| String::from_utf8_lossy(count).parse::<i64>());
+    let judged = match (size, &asked) {
+        (Some(size), None) => Some(size.min(1)),
+        (Some(size), Some(Ok(count))) if 0 <= *count => Some(size.min(*count)),
+        _ => None,
+    };
+    let Some(expected) = judged else {
+        let theirs = redis.main.run(&command);
+        let same = Compare::Exact.same(&theirs, &own);
+        return finding("SPOP", &command, theirs, own, same);
+    };
+    let members = own.items().unwrap_or_else(|| vec![&own]);
+    let popped: Vec<Vec<u8>> = members
+        .iter()
+        .filter_map(|member| member.bytes())
+        .map(<[u8]>::to_vec)
+        .collect();
+    let removed = if popped.is_empty() {
+        Some(0)
+    } else {
+        redis
+            .main
+            .run(&[words!["SREM", key], popped.clone()].concat())
+            .int()
+    };
+    let empty_form = expected > 0 || (own == Value::Nil) == asked.is_none();
+    let same = own.error().is_none()
+        && popped.len() as i64 == expected
+        && removed == Some(expected)
+        && empty_form;
+    finding("SPOP", &command, Value::Int(expected), own, same)
+}
+
+/// As many as Redis returns, all of them members, and distinct unless the count is negative.
+fn random_members(
+    g: &mut Generator,
+    redis: &mut Server,
+    ours: &mut Server,
+    name: &'static str,
+) -> Finding {
+    let (key, with, all) = match name {
+        "SRANDMEMBER" => (g.set_key(), None, words!["SMEMBERS"]),
+        "HRANDFIELD" => (g.key(Kind::Hash), Some("WITHVALUES"), words!["HGETALL"]),
+        _ => (g.key(Kind::Sorted), Some("WITHSCORES"), words!["ZRANGE"]),
+    };
+    let mut command = words![name, key.clone()];
+    let mut group = 1;
+    if g.chance(0.7) {
+        command.extend(words![g.between(-6, 6)]);
+        if let Some(with) = with.filter(|_| g.chance(0.4)) {
+            command.extend(words![with]);
+            group = 2;
+        }
+    }
+    let (theirs, own) = (redis.main.run(&command), ours.main.run(&command));
+    let range = if name == "ZRANDMEMBER" {
+        words!["0", "-1", "WITHSCORES"]
+    } else {
+        words![]
+    };
+    let members = redis.main.run(&[all, words![key], range].concat());
+    let members = flat(&members);
+    let pairs = if with.is_some() { 2 } else { 1 };
+    let is_there = |item: &[&Value]| {
+        members.chunks(pairs).any(|member| {
+            let value = item.get(1).is_none_or(|value| {
+                **value == *member[1]
+                    || (value.number().is_some() && value.number() == member[1].number())
+            });
+            *member[0] == *item[0] && value
+        })
+    };
+    let (Some(their_count), Some(count)) = (len(&theirs), len(&own)) else {
+        let same = match (&theirs, &own) {
+            (Value::Bulk(_), Value::Bulk(_)) => is_there(&[&own]),
+            _ => theirs == own,
+        };
+        return finding(name, &command, theirs, own, same);
+    };
+    let items = flat(&own);
+    let distinct: BTreeSet<String> = items
+        .chunks(group)
+        .map(|item| format!("{:?}", item[0]))
+        .collect();
+    let negative = command.get(2).is_some_and(|count| count.starts_with(b"-"));
+    let same = count == their_count
+        && items.chunks(group).all(is_there)
+        && (negative || distinct.len() * group == items.len());
+    finding(name, &command, theirs, own, same)
+}
+
+fn len(reply: &Value) -> Option<usize> {
+    reply.items().map(|items| items.len())
+}
+
+/// Elements one after the other: RESP3 nests pairs where RESP2 does not.
+fn flat(reply: &Value) -> Vec<&Value> {
+    let items = reply.items().unwrap_or_default();
+    items
+        .into_iter()
+        .flat_map(|item| item.items().unwrap_or_else(|| vec![item]))
+        .collect()
+}
+
+fn ask(client: &mut Client, command: Words) -> Value {
+    client.run(&command)
+}
+
+fn random_key(_: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let command = words!["RANDOMKEY"];
+    let (theirs, own) = (redis.main.run(&command), ours.main.run(&command));
+    let same = match own.bytes() {
+        Some(key) => redis.main.run(&["EXISTS".as_bytes(), key]) == Value::Int(1),
+        None => theirs == own,
+    };
+    finding("RANDOMKEY", &command, theirs, own, same)
+}
+
+/// A transaction on a watched key, which another connection may touch in between.
+fn watch(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.exact_key(Kind::Number);
+    let touched = if g.chance(0.5) {
+        key.clone()
+    } else {
+        g.exact_key(Kind::Text)
+    };
+    let touch = match g.below(4) {
+        0 => words!["SET", touched, "5"],
+        1 => words!["DEL", touched],
+        2 => words!["GET", touched],
+        _ => words!["EXPIRE", touched, "10000"],
+    };
+    let exec = words!["EXEC"];
+    let run = |server: &mut Server| {
+        ask(&mut server.main, words!["WATCH", key.clone()]);
+        server.other.run(&touch);
+        ask(&mut server.main, words!["MULTI"]);
+        ask(&mut server.main, words!["SET", key.clone(), "7"]);
+        ask(&mut server.main, words!["INCR", key.clone()]);
+        server.main.run(&exec)
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    finding("WATCH", &touch, theirs, own, same)
+}
+
+/// After `UNWATCH` nothing is watched.
+fn unwatch(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.exact_key(Kind::Number);
+    let exec = words!["EXEC"];
+    let run = |server: &mut Server| {
+        ask(&mut server.main, words!["WATCH", key.clone()]);
+        ask(&mut server.other, words!["SET", key.clone(), "1"]);
+        ask(&mut server.main, words!["UNWATCH"]);
+        ask(&mut server.main, words!["MULTI"]);
+        ask(&mut server.main, words!["GET", key.clone()]);
+        server.main.run(&exec)
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    finding("UNWATCH", &exec, theirs, own, same)
+}
+
+/// After `DISCARD` nothing has happened, and nothing is queued.
+fn discard(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.exact_key(Kind::Text);
+    let nested = g.chance(0.3);
+    let run = |server: &mut Server| {
+        let mut replies = vec![ask(&mut server.main, words!["MULTI"])];
+        if nested {
+            replies.push(ask(&mut server.main, words!["MULTI"]));
+        }
+        replies.push(ask(
+            &mut server.main,
+            words!["APPEND", key.clone(), "discarded"],
+        ));
+        replies.push(ask(&mut server.main, words!["DISCARD"]));
+        replies.push(ask(&mut server.main, words!["DISCARD"]));
+        replies.push(ask(&mut server.main, words!["EXEC"]));
+        replies.push(ask(
+            &mut server.main,
+            words!["GETRANGE", key.clone(), "0", "-1"],
+        ));
+        Value::Array(replies)
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    finding("DISCARD", &words!["DISCARD"], theirs, own, same)
+}
+
+/// A client that waits is served by the push that comes, or gives up when its time is over.
+fn block(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let (key, to) = (g.exact_key(Kind::List), g.exact_key(Kind::List));
+    let comes = g.chance(0.8);
+    let timeout = if comes { "10" } else { "0.01" };
+    let command = match g.below(4) {
+        0 => words!["BRPOP", key.clone(), timeout],
+        1 => words!["BLMOVE", key.clone(), to.clone(), "LEFT", "RIGHT", timeout],
+        2 => words!["BLMPOP", timeout, "1", key.clone(), "RIGHT", "COUNT", "2"],
+        _ => words!["BLPOP", key.clone(), to.clone(), timeout],
+    };
+    let run = |server: &mut Server| {
+        ask(&mut server.main, words!["DEL", key.clone(), to.clone()]);
+        server
+            .other
+            .send(&[&command])
+            .expect("the connection is open");
+        if comes {
+            ask(&mut server.main, words!["RPUSH", key.clone(), "only"]);
+        }
+        let reply = server
+            .other
+            .receive()
+            .expect("a blocked client is answered");
+        let left = ask(&mut server.main, words!["LRANGE", to.clone(), "0", "-1"]);
+        Value::Array(vec![reply, left])
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    finding("BLPOP", &command, theirs, own, same)
+}
