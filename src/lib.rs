@@ -1,7 +1,18 @@
 //! Meridian: an active-active, geo-replicated database that speaks the Redis protocol.
+//!
+//! The life of a write: `proxy` reads a request in place (`resp`), finds its row (`command`) and
+//! its shard (`shards`), whose lock it takes. The handler reads and decides; what it writes becomes
+//! effects of one op (`shard`), applied at once (`crdt`) and put into the shard's log, from which
+//! the links to other regions read.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
+pub mod clock;
 pub mod command;
 pub mod limits;
+pub mod node;
+pub mod proxy;
 pub mod resp;
+pub mod session;
+pub mod shard;
+pub mod shards;

@@ -22,14 +22,23 @@ impl Shards {
     ///
     /// If there are none.
     pub fn new(seed: Seed, shards: Vec<Shard>) -> Self {
-        assert!(shards.len().is_power_of_two(), "shards split the slots evenly");
-        Self { seed, shards: shards.into_iter().map(Mutex::new).collect() }
+        assert!(
+            shards.len().is_power_of_two(),
+            "shards split the slots evenly"
+        );
+        Self {
+            seed,
+            shards: shards.into_iter().map(Mutex::new).collect(),
+        }
     }
 
     /// The slots of shard `number` of `count`: the first, and how many.
     pub fn slots_of(number: u16, count: u16) -> (Slot, u16) {
         let each = SLOTS / count;
-        (Slot::new(number * each).expect("a shard's slots are slots"), each)
+        (
+            Slot::new(number * each).expect("a shard's slots are slots"),
+            each,
+        )
     }
 
     /// How many there are.

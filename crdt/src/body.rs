@@ -100,7 +100,10 @@ impl Full for KeyState {
     type Sum = Number;
 
     fn from_register(register: Register<Number>) -> Self {
-        Self { register: Some(Box::new(register)), bodies: SmallVec::new() }
+        Self {
+            register: Some(Box::new(register)),
+            bodies: SmallVec::new(),
+        }
     }
 
     fn register(&self) -> Option<&Register<Number>> {
@@ -161,12 +164,24 @@ pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) 
         Kept::Compact(_) => return Some(Kind::String),
         Kept::Full(state) => state,
     };
-    let string = state.register().is_some_and(Register::exists).then_some(Kind::String);
-    let mut kinds = state.bodies.iter().filter(|b| 0 < b.live_at(now_ms)).map(Body::kind).chain(string);
+    let string = state
+        .register()
+        .is_some_and(Register::exists)
+        .then_some(Kind::String);
+    let mut kinds = state
+        .bodies
+        .iter()
+        .filter(|b| 0 < b.live_at(now_ms))
+        .map(Body::kind)
+        .chain(string);
     let first = kinds.next()?;
-    let Some(second) = kinds.next() else { return Some(first) };
+    let Some(second) = kinds.next() else {
+        return Some(first);
+    };
     let latest = |kind| match kind {
-        Kind::String => state.register().and_then(|register| register.latest(origins)),
+        Kind::String => state
+            .register()
+            .and_then(|register| register.latest(origins)),
         _ => state.body(kind).and_then(|body| body.latest(origins)),
     };
     let all = [first, second].into_iter().chain(kinds);
@@ -279,7 +294,9 @@ impl Body {
             }
             Self::Set(set) => {
                 for name in names_of(&set.members) {
-                    let updated = set.members.remove(part(key, Kind::Set, &name, cx), true, cx);
+                    let updated = set
+                        .members
+                        .remove(part(key, Kind::Set, &name, cx), true, cx);
                     set.digest ^= updated.digest();
                 }
             }
@@ -308,7 +325,11 @@ pub(crate) const fn part_hash(key: u64, kind: Kind) -> u64 {
 /// A field or member of a container of a key.
 pub(crate) fn part<'a>(key: u64, kind: Kind, name: &'a [u8], cx: &Context<'_>) -> Thing<'a> {
     let hash = cx.seed.hash(name);
-    Thing { name, hash, digest: mix(part_hash(key, kind), hash) }
+    Thing {
+        name,
+        hash,
+        digest: mix(part_hash(key, kind), hash),
+    }
 }
 
 impl HashBody {
@@ -328,7 +349,8 @@ impl HashBody {
     ) -> Updated {
         let updated = change(&mut self.fields, field);
         self.digest ^= updated.digest();
-        let ends = |s: &crate::names::Summary| s.deadline.and_then(Deadline::finite).filter(|_| s.exists);
+        let ends =
+            |s: &crate::names::Summary| s.deadline.and_then(Deadline::finite).filter(|_| s.exists);
         let (before, after) = (ends(&updated.before), ends(&updated.after));
         if before != after {
             if let Some(ms) = before {
@@ -350,7 +372,8 @@ impl SortedSetBody {
 
     /// The first rank at which `(name, score)` no longer satisfies a predicate.
     pub(crate) fn partition(&self, mut wanted: impl FnMut(&[u8], f64) -> bool) -> usize {
-        self.order.partition_point(|&(score, id)| wanted(self.name(id), score))
+        self.order
+            .partition_point(|&(score, id)| wanted(self.name(id), score))
     }
 
     /// The rank of a member with its score, or where it would be.
@@ -382,7 +405,8 @@ impl SortedSetBody {
                 self.order.remove(rank);
             }
             if let Some((score, id)) = after {
-                self.order.insert(self.rank(member.name, score), (score, id));
+                self.order
+                    .insert(self.rank(member.name, score), (score, id));
             }
         }
         updated

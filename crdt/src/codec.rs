@@ -31,7 +31,10 @@ impl std::fmt::Display for DecodeError {
         match self {
             Self::Short => write!(f, "the bytes end too early"),
             Self::UnknownEffect(tag) => {
-                write!(f, "effect {tag} is not known to this build: upgrade this region first")
+                write!(
+                    f,
+                    "effect {tag} is not known to this build: upgrade this region first"
+                )
             }
             Self::Bad(what) => write!(f, "{what}"),
         }
@@ -134,7 +137,13 @@ fn put_position(out: &mut Vec<u8>, at: &Position) {
     for step in at.steps() {
         out.push(u8::from(step.side == Side::Right));
         put_origin(out, step.id.stamp.origin);
-        put_dot(out, Dot { time: step.id.stamp.time, index: step.id.index });
+        put_dot(
+            out,
+            Dot {
+                time: step.id.stamp.time,
+                index: step.id.index,
+            },
+        );
     }
 }
 
@@ -156,7 +165,11 @@ fn put_edit(out: &mut Vec<u8>, edit: Edit<'_>) {
             put_varint(out, offset);
             put_bytes(out, bytes);
         }
-        Edit::Bits { offset, width, value } => {
+        Edit::Bits {
+            offset,
+            width,
+            value,
+        } => {
             out.push(2);
             put_varint(out, offset);
             out.push(width);
@@ -234,12 +247,20 @@ pub(crate) fn put_effect(
 
 fn put_part(out: &mut Vec<u8>, change: &Change<'_>) {
     match change {
-        Change::FieldSet { field, value, attached } => {
+        Change::FieldSet {
+            field,
+            value,
+            attached,
+        } => {
             put_bytes(out, field);
             put_attached(out, *attached);
             put_bytes(out, value);
         }
-        Change::FieldAdd { field, increment, carried } => {
+        Change::FieldAdd {
+            field,
+            increment,
+            carried,
+        } => {
             put_bytes(out, field);
             put_dot(out, increment.birth);
             put_number(out, increment.sum);
@@ -347,7 +368,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, count: usize) -> Read<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Short)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(head)
     }
@@ -374,7 +398,11 @@ impl<'a> Reader<'a> {
             value |= bits << shift;
             if byte < 0x80 {
                 let minimal = byte != 0 || shift == 0;
-                return if minimal { Ok(value) } else { Err(DecodeError::Bad("a number is padded")) };
+                return if minimal {
+                    Ok(value)
+                } else {
+                    Err(DecodeError::Bad("a number is padded"))
+                };
             }
         }
         Err(DecodeError::Bad("a number is too long"))
@@ -408,17 +436,27 @@ impl<'a> Reader<'a> {
     }
 
     fn dot(&mut self) -> Read<Dot> {
-        Ok(Dot { time: Time(self.varint()?), index: self.narrow()? })
+        Ok(Dot {
+            time: Time(self.varint()?),
+            index: self.narrow()?,
+        })
     }
 
     fn number(&mut self) -> Read<Number> {
-        Ok(Number { int: self.signed()?, dec: self.signed()? })
+        Ok(Number {
+            int: self.signed()?,
+            dec: self.signed()?,
+        })
     }
 
     fn score(&mut self) -> Read<f64> {
         let bytes = self.take(8)?.try_into().map_err(|_| DecodeError::Short)?;
         let score = f64::from_bits(u64::from_le_bytes(bytes));
-        if score.is_nan() { Err(DecodeError::Bad("a score is not a number")) } else { Ok(score) }
+        if score.is_nan() {
+            Err(DecodeError::Bad("a score is not a number"))
+        } else {
+            Ok(score)
+        }
     }
 
     fn carried(&mut self) -> Read<Option<u64>> {
@@ -430,7 +468,11 @@ impl<'a> Reader<'a> {
     }
 
     fn attached(&mut self) -> Read<Attached> {
-        Ok(if self.flag()? { Attached::Deadline(self.deadline()?) } else { Attached::Nothing })
+        Ok(if self.flag()? {
+            Attached::Deadline(self.deadline()?)
+        } else {
+            Attached::Nothing
+        })
     }
 
     fn position(&mut self) -> Read<Position> {
@@ -440,10 +482,20 @@ impl<'a> Reader<'a> {
         }
         let mut steps = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            let side = if self.flag()? { Side::Right } else { Side::Left };
+            let side = if self.flag()? {
+                Side::Right
+            } else {
+                Side::Left
+            };
             let origin = self.origin()?;
             let Dot { time, index } = self.dot()?;
-            steps.push(Step { side, id: FactId { stamp: Stamp { time, origin }, index } });
+            steps.push(Step {
+                side,
+                id: FactId {
+                    stamp: Stamp { time, origin },
+                    index,
+                },
+            });
         }
         Position::from_steps(&steps).ok_or(DecodeError::Bad("a position has no steps"))
     }
@@ -451,25 +503,41 @@ impl<'a> Reader<'a> {
     fn seen<S>(&mut self, sum: fn(&mut Self) -> Read<S>) -> Read<SeenPart<S>> {
         let origin = self.origin()?;
         let (birth, at) = (self.dot()?, self.dot()?);
-        Ok(SeenPart { origin, birth, at, sum: sum(self)? })
+        Ok(SeenPart {
+            origin,
+            birth,
+            at,
+            sum: sum(self)?,
+        })
     }
 
     fn increment<S>(&mut self, sum: fn(&mut Self) -> Read<S>) -> Read<Increment<S>> {
-        Ok(Increment { birth: self.dot()?, sum: sum(self)? })
+        Ok(Increment {
+            birth: self.dot()?,
+            sum: sum(self)?,
+        })
     }
 
     fn edit(&mut self) -> Read<Edit<'a>> {
         match self.byte()? {
             0 => Ok(Edit::Append(self.bytes()?)),
-            1 => Ok(Edit::Overwrite { offset: self.varint()?, bytes: self.bytes()? }),
+            1 => Ok(Edit::Overwrite {
+                offset: self.varint()?,
+                bytes: self.bytes()?,
+            }),
             2 => {
                 let (offset, width, value) = (self.varint()?, self.byte()?, self.varint()?);
-                let fits = (1..=64).contains(&width) && value.checked_shr(width.into()).unwrap_or(0) == 0;
+                let fits =
+                    (1..=64).contains(&width) && value.checked_shr(width.into()).unwrap_or(0) == 0;
                 let near = offset < 1 << 62;
                 if !fits || !near {
                     return Err(DecodeError::Bad("bits do not fit their width"));
                 }
-                Ok(Edit::Bits { offset, width, value })
+                Ok(Edit::Bits {
+                    offset,
+                    width,
+                    value,
+                })
             }
             _ => Err(DecodeError::Bad("an edit is of no known kind")),
         }
@@ -510,38 +578,62 @@ impl<'a> Reader<'a> {
             (true, tag::FLUSH, _) => &[],
             (false, tag::FLUSH, _) => return Err(DecodeError::Bad("a flush has a key")),
             (true, _, Some(key)) => key,
-            (true, _, None) => return Err(DecodeError::Bad("the first effect of an op has no key")),
+            (true, _, None) => {
+                return Err(DecodeError::Bad("the first effect of an op has no key"));
+            }
             (false, ..) => self.bytes()?,
         };
         let change = match tag {
-            tag::REMOVE => {
-                Change::Remove { bodies: Bodies::from_bits(self.byte()?), deadlines: self.flag()? }
-            }
+            tag::REMOVE => Change::Remove {
+                bodies: Bodies::from_bits(self.byte()?),
+                deadlines: self.flag()?,
+            },
             tag::FLUSH => Change::Flush,
             tag::DEADLINE => Change::Deadline(self.deadline()?),
-            tag::FORGET_PART => Change::ForgetPart { field: None, seen: self.seen(Self::number)? },
+            tag::FORGET_PART => Change::ForgetPart {
+                field: None,
+                seen: self.seen(Self::number)?,
+            },
             tag::STRING_SET => {
                 let attached = self.attached()?;
-                Change::StringSet { value: self.bytes()?, attached }
+                Change::StringSet {
+                    value: self.bytes()?,
+                    attached,
+                }
             }
-            tag::STRING_EDIT => {
-                Change::StringEdit { edit: self.edit()?, carried: self.carried()? }
-            }
+            tag::STRING_EDIT => Change::StringEdit {
+                edit: self.edit()?,
+                carried: self.carried()?,
+            },
             tag::STRING_ADD => {
                 let increment = self.increment(Self::number)?;
-                Change::StringAdd { increment, carried: self.carried()? }
+                Change::StringAdd {
+                    increment,
+                    carried: self.carried()?,
+                }
             }
             tag::PUSH => {
                 let end = if self.flag()? { End::Tail } else { End::Head };
-                Change::Push { end, value: self.bytes()? }
+                Change::Push {
+                    end,
+                    value: self.bytes()?,
+                }
             }
-            tag::INSERT => Change::Insert { at: self.position()?, value: self.bytes()? },
-            tag::ELEMENTS_REMOVE => {
-                Change::ElementsRemove { first: self.position()?, last: self.position()? }
-            }
+            tag::INSERT => Change::Insert {
+                at: self.position()?,
+                value: self.bytes()?,
+            },
+            tag::ELEMENTS_REMOVE => Change::ElementsRemove {
+                first: self.position()?,
+                last: self.position()?,
+            },
             tag::ELEMENT_SET => {
                 let (at, origin, dot) = (self.position()?, self.origin()?, self.dot()?);
-                Change::ElementSet { at, born: ElementId { origin, dot }, value: self.bytes()? }
+                Change::ElementSet {
+                    at,
+                    born: ElementId { origin, dot },
+                    value: self.bytes()?,
+                }
             }
             _ => self.part(tag)?,
         };
@@ -556,24 +648,48 @@ impl<'a> Reader<'a> {
         let name = self.bytes()?;
         let (field, member) = (name, name);
         Ok(match tag {
-            tag::FORGET_FIELD_PART => {
-                Change::ForgetPart { field: Some(field), seen: self.seen(Self::number)? }
-            }
-            tag::FORGET_SCORE => Change::ForgetScore { member, seen: self.seen(Self::score)? },
+            tag::FORGET_FIELD_PART => Change::ForgetPart {
+                field: Some(field),
+                seen: self.seen(Self::number)?,
+            },
+            tag::FORGET_SCORE => Change::ForgetScore {
+                member,
+                seen: self.seen(Self::score)?,
+            },
             tag::FIELD_SET => {
                 let attached = self.attached()?;
-                Change::FieldSet { field, value: self.bytes()?, attached }
+                Change::FieldSet {
+                    field,
+                    value: self.bytes()?,
+                    attached,
+                }
             }
             tag::FIELD_ADD => {
                 let increment = self.increment(Self::number)?;
-                Change::FieldAdd { field, increment, carried: self.carried()? }
+                Change::FieldAdd {
+                    field,
+                    increment,
+                    carried: self.carried()?,
+                }
             }
-            tag::FIELD_REMOVE => Change::FieldRemove { field, deadlines: self.flag()? },
-            tag::FIELD_DEADLINE => Change::FieldDeadline { field, deadline: self.deadline()? },
+            tag::FIELD_REMOVE => Change::FieldRemove {
+                field,
+                deadlines: self.flag()?,
+            },
+            tag::FIELD_DEADLINE => Change::FieldDeadline {
+                field,
+                deadline: self.deadline()?,
+            },
             tag::MEMBER_ADD => Change::MemberAdd { member },
             tag::MEMBER_REMOVE => Change::MemberRemove { member },
-            tag::SCORE_SET => Change::ScoreSet { member, score: self.score()? },
-            tag::SCORE_ADD => Change::ScoreAdd { member, increment: self.increment(Self::score)? },
+            tag::SCORE_SET => Change::ScoreSet {
+                member,
+                score: self.score()?,
+            },
+            tag::SCORE_ADD => Change::ScoreAdd {
+                member,
+                increment: self.increment(Self::score)?,
+            },
             tag::SCORE_REMOVE => Change::ScoreRemove { member },
             _ => return Err(DecodeError::UnknownEffect(tag)),
         })

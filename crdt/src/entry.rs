@@ -64,8 +64,16 @@ pub(crate) fn read(entry: &[u8]) -> Entry<'_> {
             (Attached::Deadline(Deadline::At(ms)), &rest[8..])
         }
     };
-    let id = Id { time, origin: OriginIx(origin as u16), index };
-    Entry::Compact(Compact { id, attached, value })
+    let id = Id {
+        time,
+        origin: OriginIx(origin as u16),
+        index,
+    };
+    Entry::Compact(Compact {
+        id,
+        attached,
+        value,
+    })
 }
 
 /// The entry of a thing in the slab.

@@ -25,7 +25,10 @@ pub(crate) struct Id {
 impl Id {
     /// Without the origin.
     pub(crate) const fn dot(self) -> Dot {
-        Dot { time: self.time, index: self.index }
+        Dot {
+            time: self.time,
+            index: self.index,
+        }
     }
 }
 
@@ -53,7 +56,10 @@ impl Origins {
 
     /// The number of an origin, if it has one. O(origins), of which there are few.
     pub(crate) fn find(&self, origin: Origin) -> Option<OriginIx> {
-        self.known.iter().rposition(|known| known.0 == origin).map(|at| OriginIx(at as u16))
+        self.known
+            .iter()
+            .rposition(|known| known.0 == origin)
+            .map(|at| OriginIx(at as u16))
     }
 
     /// The origin with this number.
@@ -63,7 +69,13 @@ impl Origins {
 
     /// An identity as the world knows it.
     pub(crate) fn fact_id(&self, id: Id) -> FactId {
-        FactId { stamp: Stamp { time: id.time, origin: self.get(id.origin) }, index: id.index }
+        FactId {
+            stamp: Stamp {
+                time: id.time,
+                origin: self.get(id.origin),
+            },
+            index: id.index,
+        }
     }
 
     /// Which of two facts ranks higher: by stamp, then index.
@@ -73,8 +85,11 @@ impl Origins {
                 let origin = self.get(ix);
                 (Reverse(origin.region), origin.epoch)
             };
-            let by_origin =
-                if a.origin == b.origin { Ordering::Equal } else { rank(a.origin).cmp(&rank(b.origin)) };
+            let by_origin = if a.origin == b.origin {
+                Ordering::Equal
+            } else {
+                rank(a.origin).cmp(&rank(b.origin))
+            };
             by_origin.then(a.index.cmp(&b.index))
         })
     }
@@ -86,7 +101,10 @@ impl Origins {
 
     /// As [`Origins::hash`], in parts.
     pub(crate) fn hash_dot(&self, origin: OriginIx, dot: Dot) -> u64 {
-        mix(self.known[usize::from(origin.0)].1 ^ dot.time.0, u64::from(dot.index))
+        mix(
+            self.known[usize::from(origin.0)].1 ^ dot.time.0,
+            u64::from(dot.index),
+        )
     }
 
     /// What a version covers, by number.
@@ -115,9 +133,9 @@ impl Seen<'_> {
     pub(crate) fn covers_time(self, origin: OriginIx, time: Time) -> bool {
         match self {
             Self::All => true,
-            Self::UpTo(times) => {
-                times.get(usize::from(origin.0)).is_some_and(|&covered| time <= covered)
-            }
+            Self::UpTo(times) => times
+                .get(usize::from(origin.0))
+                .is_some_and(|&covered| time <= covered),
         }
     }
 }

@@ -39,7 +39,10 @@ impl std::fmt::Display for FrameError {
         match self {
             Self::Length => write!(f, "a frame's length is not what it says"),
             Self::Format(format) => {
-                write!(f, "frame format {format} is not {FORMAT}, the one that this build reads")
+                write!(
+                    f,
+                    "frame format {format} is not {FORMAT}, the one that this build reads"
+                )
             }
             Self::Checksum => write!(f, "a frame's checksum is wrong"),
             Self::Content(error) => write!(f, "a frame is malformed: {error}"),
@@ -91,10 +94,17 @@ impl Frame {
         let origin = reader.origin()?;
         let prev = Time(reader.varint()?);
         let body = bytes.len() - reader.rest().len();
-        let mut ops = RawOps { reader, time: prev, deps: None };
+        let mut ops = RawOps {
+            reader,
+            time: prev,
+            deps: None,
+        };
         let (mut count, mut first) = (0, None);
         while let Some(raw) = ops.next()? {
-            let mut effects = Effects { reader: raw, key: None };
+            let mut effects = Effects {
+                reader: raw,
+                key: None,
+            };
             while effects.read()?.is_some() {}
             ops.reader = effects.reader;
             first.get_or_insert(ops.time);
@@ -102,7 +112,17 @@ impl Frame {
         }
         let (last, deps) = (ops.time, ops.deps.unwrap_or_default());
         let first = first.ok_or(DecodeError::Bad("a frame has no ops"))?;
-        Ok(Self { shard, origin, prev, first, last, ops: count, deps, body, bytes })
+        Ok(Self {
+            shard,
+            origin,
+            prev,
+            first,
+            last,
+            ops: count,
+            deps,
+            body,
+            bytes,
+        })
     }
 
     /// Whose it is among the shards of a region.
@@ -148,7 +168,14 @@ impl Frame {
     /// Its ops in order.
     pub fn iter(&self) -> Ops<'_> {
         let reader = Reader::new(self.bytes.get(self.body..).unwrap_or_default());
-        Ops { origin: self.origin, raw: RawOps { reader, time: self.prev, deps: None } }
+        Ops {
+            origin: self.origin,
+            raw: RawOps {
+                reader,
+                time: self.prev,
+                deps: None,
+            },
+        }
     }
 }
 
@@ -189,13 +216,23 @@ impl<'a> Iterator for Ops<'a> {
     type Item = Op<'a>;
 
     fn next(&mut self) -> Option<Op<'a>> {
-        let reader = self.raw.next().expect("a frame is validated when it is parsed")?;
+        let reader = self
+            .raw
+            .next()
+            .expect("a frame is validated when it is parsed")?;
         let effects = Effects { reader, key: None };
         let mut end = effects.clone();
         while end.next().is_some() {}
         self.raw.reader = end.reader;
-        let stamp = Stamp { time: self.raw.time, origin: self.origin };
-        Some(Op { stamp, deps: self.raw.deps.clone().unwrap_or_default(), effects })
+        let stamp = Stamp {
+            time: self.raw.time,
+            origin: self.origin,
+        };
+        Some(Op {
+            stamp,
+            deps: self.raw.deps.clone().unwrap_or_default(),
+            effects,
+        })
     }
 }
 
@@ -357,7 +394,11 @@ impl FrameWriter {
         let mut out = std::mem::replace(&mut self.out, Vec::with_capacity(room.min(1 << 16)));
         let checksum = crc32c::crc32c(out.get(HEADER..).unwrap_or_default());
         let length = (out.len() - LENGTH) as u32;
-        let header = length.to_le_bytes().into_iter().chain([FORMAT]).chain(checksum.to_le_bytes());
+        let header = length
+            .to_le_bytes()
+            .into_iter()
+            .chain([FORMAT])
+            .chain(checksum.to_le_bytes());
         out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
         let frame = Frame {
             bytes: out.into(),
@@ -370,7 +411,11 @@ impl FrameWriter {
             deps: self.deps.take().unwrap_or_default(),
             body: self.body,
         };
-        debug_assert_eq!(Frame::parse(frame.bytes.clone()).as_ref(), Ok(&frame), "read as written");
+        debug_assert_eq!(
+            Frame::parse(frame.bytes.clone()).as_ref(),
+            Ok(&frame),
+            "read as written"
+        );
         Some(frame)
     }
 }

@@ -33,10 +33,10 @@ mod version;
 mod view;
 
 pub use body::Kind;
+pub use codec::DecodeError;
 pub use effect::{
     Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
 };
-pub use codec::DecodeError;
 pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};

@@ -52,7 +52,9 @@ impl ListBody {
 
     /// The values at these ranks.
     pub(crate) fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.elements.range(ranks).map(|element| self.value(element))
+        self.elements
+            .range(ranks)
+            .map(|element| self.value(element))
     }
 
     /// Where the element at a rank stands.
@@ -63,18 +65,27 @@ impl ListBody {
     /// The insertion that made the element at a rank.
     pub(crate) fn born(&self, rank: usize, origins: &Origins) -> Option<ElementId> {
         let born = self.born_of(self.elements.get(rank)?);
-        Some(ElementId { origin: origins.get(born.origin), dot: born.dot() })
+        Some(ElementId {
+            origin: origins.get(born.origin),
+            dot: born.dot(),
+        })
     }
 
     /// The latest fact of any element. O(elements).
     pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
-        let ids = self.elements.range(0..self.len()).map(|element| self.written(element));
+        let ids = self
+            .elements
+            .range(0..self.len())
+            .map(|element| self.written(element));
         ids.max_by(|&a, &b| origins.compare(a, b))
     }
 
     /// Estimated bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.elements.range(0..self.len()).map(|element| element.len() + 12).sum()
+        self.elements
+            .range(0..self.len())
+            .map(|element| element.len() + 12)
+            .sum()
     }
 
     fn value<'a>(&'a self, element: &'a ThinBytes) -> &'a [u8] {
@@ -101,7 +112,11 @@ impl ListBody {
     fn position_of(&self, element: &ThinBytes, origins: &Origins) -> Position {
         match entry::read(element) {
             Entry::Compact(base) => {
-                let side = if base.attached == AT_HEAD { Side::Left } else { Side::Right };
+                let side = if base.attached == AT_HEAD {
+                    Side::Left
+                } else {
+                    Side::Right
+                };
                 Position::pushed(side, origins.fact_id(base.id))
             }
             Entry::Full(place) => self.full_at(place).position.clone(),
@@ -114,7 +129,8 @@ impl ListBody {
 
     /// The rank of the first element that stands at `position` or after it.
     fn rank(&self, position: &Position, origins: &Origins) -> usize {
-        self.elements.partition_point(|element| self.position_of(element, origins) < *position)
+        self.elements
+            .partition_point(|element| self.position_of(element, origins) < *position)
     }
 
     fn digest_of(&self, list: u64, element: &ThinBytes, origins: &Origins) -> u64 {
@@ -131,22 +147,48 @@ impl ListBody {
             End::Head => (AT_HEAD, Side::Left),
             End::Tail => (AT_TAIL, Side::Right),
         };
-        let element = entry::compact(b"", Compact { id, attached, value });
+        let element = entry::compact(
+            b"",
+            Compact {
+                id,
+                attached,
+                value,
+            },
+        );
         let position = Position::pushed(side, origins.fact_id(id));
         self.put(list, &position, element, origins);
     }
 
     /// Adds an element at a position.
-    pub(crate) fn insert(&mut self, list: u64, at: &Position, id: Id, value: &[u8], origins: &Origins) {
-        let base = Base { id, attached: Attached::Nothing, value: value.to_vec(), folded: None };
-        let element = FullElement { position: at.clone(), born: id, bases: vec![base] };
+    pub(crate) fn insert(
+        &mut self,
+        list: u64,
+        at: &Position,
+        id: Id,
+        value: &[u8],
+        origins: &Origins,
+    ) {
+        let base = Base {
+            id,
+            attached: Attached::Nothing,
+            value: value.to_vec(),
+            folded: None,
+        };
+        let element = FullElement {
+            position: at.clone(),
+            born: id,
+            bases: vec![base],
+        };
         let element = entry::full(b"", self.full.insert(element));
         self.put(list, at, element, origins);
     }
 
     fn put(&mut self, list: u64, at: &Position, element: ThinBytes, origins: &Origins) {
         self.digest ^= self.digest_of(list, &element, origins);
-        let last = self.len().checked_sub(1).and_then(|rank| self.position(rank, origins));
+        let last = self
+            .len()
+            .checked_sub(1)
+            .and_then(|rank| self.position(rank, origins));
         if last.is_none_or(|last| last < *at) {
             self.elements.push_back(element);
             return;
@@ -167,7 +209,9 @@ impl ListBody {
         origins: &Origins,
     ) {
         let start = self.rank(first, origins);
-        let end = self.elements.partition_point(|e| self.position_of(e, origins) <= *last);
+        let end = self
+            .elements
+            .partition_point(|e| self.position_of(e, origins) <= *last);
         self.remove_ranks(list, start..end, seen, origins);
     }
 
@@ -200,7 +244,9 @@ impl ListBody {
         origins: &Origins,
     ) -> bool {
         let rank = self.rank(at, origins);
-        let Some(element) = self.elements.get(rank) else { return false };
+        let Some(element) = self.elements.get(rank) else {
+            return false;
+        };
         if self.born_of(element) != born || self.position_of(element, origins) != *at {
             return false;
         }
@@ -208,10 +254,23 @@ impl ListBody {
         let place = match entry::read(element) {
             Entry::Full(place) => place,
             Entry::Compact(old) => {
-                let Compact { id, attached: _, value } = old;
+                let Compact {
+                    id,
+                    attached: _,
+                    value,
+                } = old;
                 let attached = Attached::Nothing;
-                let old = Base { id, attached, value: value.to_vec(), folded: None };
-                let full = FullElement { position: at.clone(), born, bases: vec![old] };
+                let old = Base {
+                    id,
+                    attached,
+                    value: value.to_vec(),
+                    folded: None,
+                };
+                let full = FullElement {
+                    position: at.clone(),
+                    born,
+                    bases: vec![old],
+                };
                 let place = self.full.insert(full);
                 *self.elements.get_mut(rank).expect("found") = entry::full(b"", place);
                 place
@@ -231,9 +290,17 @@ impl ListBody {
     /// left to settle.
     pub(crate) fn settle(&mut self, at: &Position, stable: Seen<'_>, origins: &Origins) -> bool {
         let rank = self.rank(at, origins);
-        let Some(element) = self.elements.get(rank) else { return false };
-        let Entry::Full(place) = entry::read(element) else { return false };
-        let bases = &mut self.full.get_mut(place).expect("elements name full ones").bases;
+        let Some(element) = self.elements.get(rank) else {
+            return false;
+        };
+        let Entry::Full(place) = entry::read(element) else {
+            return false;
+        };
+        let bases = &mut self
+            .full
+            .get_mut(place)
+            .expect("elements name full ones")
+            .bases;
         let mut winner = true;
         bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
         1 < bases.len()

@@ -111,7 +111,12 @@ impl Updated {
     /// What is done to a thing that is not there.
     pub(crate) fn nothing() -> Self {
         let nothing = Summary::default();
-        Self { id: u32::MAX, before: nothing, after: nothing, queue: false }
+        Self {
+            id: u32::MAX,
+            before: nothing,
+            after: nothing,
+            queue: false,
+        }
     }
 
     /// What the digest of all changes by.
@@ -147,7 +152,10 @@ impl<'a, F: Full> Kept<'a, F> {
     /// The deadline in force.
     pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
-            Self::Compact(Compact { attached: Attached::Deadline(deadline), .. }) => Some(deadline),
+            Self::Compact(Compact {
+                attached: Attached::Deadline(deadline),
+                ..
+            }) => Some(deadline),
             Self::Compact(_) => None,
             Self::Full(full) => full.register().and_then(Register::deadline),
         }
@@ -181,8 +189,16 @@ impl<'a, F: Full> Kept<'a, F> {
             Self::Compact(base) => mix(thing, origins.hash(base.id)),
             Self::Full(full) => full.register().map_or(0, |r| r.digest(thing, origins)),
         };
-        let ending = if exists { deadline_digest(thing, deadline) } else { 0 };
-        Summary { exists, deadline, digest: facts ^ ending }
+        let ending = if exists {
+            deadline_digest(thing, deadline)
+        } else {
+            0
+        };
+        Summary {
+            exists,
+            deadline,
+            digest: facts ^ ending,
+        }
     }
 }
 
@@ -196,7 +212,11 @@ pub(crate) struct Names<F> {
 
 impl<F> Default for Names<F> {
     fn default() -> Self {
-        Self { table: Table::default(), full: Slab::default(), live: 0 }
+        Self {
+            table: Table::default(),
+            full: Slab::default(),
+            live: 0,
+        }
     }
 }
 
@@ -227,7 +247,9 @@ impl<F: Full> Names<F> {
         let entry = self.table.get(id)?;
         let kept = match entry::read(entry) {
             Entry::Compact(base) => Kept::Compact(base),
-            Entry::Full(place) => Kept::Full(self.full.get(place).expect("entries name full things")),
+            Entry::Full(place) => {
+                Kept::Full(self.full.get(place).expect("entries name full things"))
+            }
         };
         Some((entry::name(entry), kept))
     }
@@ -249,7 +271,12 @@ impl<F: Full> Names<F> {
             let entry = entry::compact(thing.name, base);
             let id = self.table.insert(thing.hash, thing.name, entry, cx.seed);
             self.live += 1;
-            return Updated { id, before: Summary::default(), after, queue: false };
+            return Updated {
+                id,
+                before: Summary::default(),
+                after,
+                queue: false,
+            };
         };
         let entry = self.table.get_mut(id).expect("found");
         if let Entry::Compact(old) = entry::read(entry)
@@ -259,17 +286,36 @@ impl<F: Full> Names<F> {
             if !entry::overwrite(entry, base) {
                 self.table.replace(id, entry::compact(thing.name, base));
             }
-            return Updated { id, before, after, queue: false };
+            return Updated {
+                id,
+                before,
+                after,
+                queue: false,
+            };
         }
-        let Compact { id, attached, value } = base;
+        let Compact {
+            id,
+            attached,
+            value,
+        } = base;
         self.update(thing, cx, |full| {
-            let base = Base { id, attached, value: value.to_vec(), folded: None };
+            let base = Base {
+                id,
+                attached,
+                value: value.to_vec(),
+                folded: None,
+            };
             full.register_mut().set(base, cx.seen, cx.origins);
         })
     }
 
     /// Removes what was seen of a thing's register.
-    pub(crate) fn remove(&mut self, thing: Thing<'_>, deadlines: bool, cx: &Context<'_>) -> Updated {
+    pub(crate) fn remove(
+        &mut self,
+        thing: Thing<'_>,
+        deadlines: bool,
+        cx: &Context<'_>,
+    ) -> Updated {
         let Some(id) = self.table.find(thing.hash, thing.name) else {
             return Updated::nothing();
         };
@@ -279,7 +325,12 @@ impl<F: Full> Names<F> {
             let before = Kept::<F>::Compact(old).summary(thing.digest, cx.origins);
             self.table.remove(id, thing.hash);
             self.live -= 1;
-            return Updated { id, before, after: Summary::default(), queue: false };
+            return Updated {
+                id,
+                before,
+                after: Summary::default(),
+                queue: false,
+            };
         }
         self.update(thing, cx, |full| {
             let register = full.register_mut();
@@ -313,7 +364,12 @@ impl<F: Full> Names<F> {
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
         self.live = self.live + u32::from(after.exists) - u32::from(before.exists);
         let id = self.keep(thing, found, place, cx.seed);
-        Updated { id, before, after, queue }
+        Updated {
+            id,
+            before,
+            after,
+            queue,
+        }
     }
 
     /// Changes a thing's register, which is made if there is none.
@@ -327,7 +383,12 @@ impl<F: Full> Names<F> {
     }
 
     /// Changes what a thing has besides its register, if it is there in full.
-    pub(crate) fn amend(&mut self, thing: Thing<'_>, cx: &Context<'_>, change: impl FnOnce(&mut F)) {
+    pub(crate) fn amend(
+        &mut self,
+        thing: Thing<'_>,
+        cx: &Context<'_>,
+        change: impl FnOnce(&mut F),
+    ) {
         if self.is_more(thing) {
             self.update(thing, cx, change);
         }
@@ -349,7 +410,9 @@ impl<F: Full> Names<F> {
         cx: &Context<'_>,
     ) -> Option<Updated> {
         let id = self.table.find(thing.hash, thing.name)?;
-        let Entry::Full(place) = entry::read(self.table.get(id)?) else { return None };
+        let Entry::Full(place) = entry::read(self.table.get(id)?) else {
+            return None;
+        };
         let full = self.full.get_mut(place).expect("entries name full things");
         let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
         if let Some(register) = full.register().is_some().then(|| full.register_mut()) {
@@ -358,9 +421,21 @@ impl<F: Full> Names<F> {
         settle(full, stable, thing.digest, cx.origins);
         let queue = wants_settling(full);
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
-        debug_assert_eq!(before, Summary { deadline: before.deadline, ..after }, "settling is unseen");
+        debug_assert_eq!(
+            before,
+            Summary {
+                deadline: before.deadline,
+                ..after
+            },
+            "settling is unseen"
+        );
         let id = self.keep(thing, Some(id), place, cx.seed);
-        Some(Updated { id, before, after, queue })
+        Some(Updated {
+            id,
+            before,
+            after,
+            queue,
+        })
     }
 
     /// Puts a thing that is in the slab at `place` where it belongs now: nowhere, in a compact
@@ -391,7 +466,10 @@ impl<F: Full> Names<F> {
                 self.put(thing, found, entry, seed)
             }
             (None, Some(id)) => {
-                if !matches!(entry::read(self.table.get(id).expect("found")), Entry::Full(_)) {
+                if !matches!(
+                    entry::read(self.table.get(id).expect("found")),
+                    Entry::Full(_)
+                ) {
                     self.table.replace(id, entry::full(thing.name, place));
                 }
                 id
@@ -436,7 +514,9 @@ impl<F: Full> Names<F> {
     pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
         let latest = self.iter().filter_map(|(_, _, kept)| match kept {
             Kept::Compact(base) => Some(base.id),
-            Kept::Full(full) => full.register().and_then(|register| register.latest(origins)),
+            Kept::Full(full) => full
+                .register()
+                .and_then(|register| register.latest(origins)),
         });
         latest.max_by(|&a, &b| origins.compare(a, b))
     }
@@ -448,21 +528,43 @@ impl<F: Full> Names<F> {
 }
 
 fn inflate<F: Full>(base: Compact<'_>) -> F {
-    let Compact { id, attached, value } = base;
-    let base = Base { id, attached, value: value.to_vec(), folded: None };
-    F::from_register(Register { bases: vec![base], ..Register::default() })
+    let Compact {
+        id,
+        attached,
+        value,
+    } = base;
+    let base = Base {
+        id,
+        attached,
+        value: value.to_vec(),
+        folded: None,
+    };
+    F::from_register(Register {
+        bases: vec![base],
+        ..Register::default()
+    })
 }
 
 /// The base of a register that is just that.
 fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
     match register.bases.as_slice() {
-        [Base { id, attached, value, folded: None }]
-            if register.edits.is_empty()
-                && register.parts.is_empty()
-                && register.deadlines.is_empty()
-                && !register.queued =>
+        [
+            Base {
+                id,
+                attached,
+                value,
+                folded: None,
+            },
+        ] if register.edits.is_empty()
+            && register.parts.is_empty()
+            && register.deadlines.is_empty()
+            && !register.queued =>
         {
-            Some(Compact { id: *id, attached: *attached, value })
+            Some(Compact {
+                id: *id,
+                attached: *attached,
+                value,
+            })
         }
         _ => None,
     }

@@ -71,7 +71,10 @@ impl Number {
         let Some(units) = self.in_units() else {
             return self.int.to_string().into_bytes();
         };
-        let (whole, fraction) = ((units / DECIMAL_ONE).unsigned_abs(), (units % DECIMAL_ONE).abs());
+        let (whole, fraction) = (
+            (units / DECIMAL_ONE).unsigned_abs(),
+            (units % DECIMAL_ONE).abs(),
+        );
         let sign = if units < 0 { "-" } else { "" };
         let text = format!("{sign}{whole}.{fraction:017}");
         text.trim_end_matches('0').as_bytes().to_vec()
@@ -102,13 +105,22 @@ pub fn parse_decimal(text: &[u8]) -> Option<i128> {
     };
     let (mantissa, exponent) = match rest.iter().position(|b| b.eq_ignore_ascii_case(&b'e')) {
         Some(at) => {
-            let exponent = std::str::from_utf8(&rest[at + 1..]).ok()?.parse::<i32>().ok()?;
+            let exponent = std::str::from_utf8(&rest[at + 1..])
+                .ok()?
+                .parse::<i32>()
+                .ok()?;
             (&rest[..at], exponent)
         }
         None => (rest, 0),
     };
-    let point = mantissa.iter().position(|&b| b == b'.').unwrap_or(mantissa.len());
-    let (whole, fraction) = (&mantissa[..point], mantissa.get(point + 1..).unwrap_or_default());
+    let point = mantissa
+        .iter()
+        .position(|&b| b == b'.')
+        .unwrap_or(mantissa.len());
+    let (whole, fraction) = (
+        &mantissa[..point],
+        mantissa.get(point + 1..).unwrap_or_default(),
+    );
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
@@ -200,6 +212,9 @@ mod tests {
     #[test]
     fn totals_saturate() {
         assert_eq!(Number::int(1 << 70).to_text(), b"9223372036854775807");
-        assert_eq!((Number::int(1) + Number::dec(DECIMAL_ONE / 4)).to_text(), b"1.25");
+        assert_eq!(
+            (Number::int(1) + Number::dec(DECIMAL_ONE / 4)).to_text(),
+            b"1.25"
+        );
     }
 }

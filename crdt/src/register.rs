@@ -62,7 +62,9 @@ impl Sum for f64 {
     }
 
     fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
-        let base = text.and_then(|text| text.try_into().ok()).map_or(0.0, Self::from_le_bytes);
+        let base = text
+            .and_then(|text| text.try_into().ok())
+            .map_or(0.0, Self::from_le_bytes);
         let total = added.fold(base, |total, part| total + part);
         let total = if total.is_nan() { 0.0 } else { total };
         Some(total.to_le_bytes().to_vec())
@@ -125,7 +127,11 @@ impl<S: Sum> Part<S> {
     }
 
     fn at_id(&self) -> Id {
-        Id { time: self.at.time, index: self.at.index, origin: self.origin }
+        Id {
+            time: self.at.time,
+            index: self.at.index,
+            origin: self.origin,
+        }
     }
 }
 
@@ -190,7 +196,10 @@ impl<S: Sum> Register<S> {
                 Some(Cow::Owned(value))
             }
         };
-        let mut added = self.live_parts().map(|part| part.sum.minus(part.removed)).peekable();
+        let mut added = self
+            .live_parts()
+            .map(|part| part.sum.minus(part.removed))
+            .peekable();
         if added.peek().is_none() {
             return edited;
         }
@@ -228,7 +237,10 @@ impl<S: Sum> Register<S> {
     /// Whether it has anything that says when it ends.
     pub(crate) fn has_deadlines(&self) -> bool {
         !self.deadlines.is_empty()
-            || self.bases.iter().any(|base| base.attached != Attached::Nothing)
+            || self
+                .bases
+                .iter()
+                .any(|base| base.attached != Attached::Nothing)
             || self.edits.iter().any(|edit| edit.carried.is_some())
             || self.parts.iter().any(|part| part.carried.is_some())
     }
@@ -241,7 +253,10 @@ impl<S: Sum> Register<S> {
         });
         let edits = self.edits.iter().map(|edit| edit.id);
         let parts = self.live_parts().map(Part::at_id);
-        bases.chain(edits).chain(parts).max_by(|&a, &b| origins.compare(a, b))
+        bases
+            .chain(edits)
+            .chain(parts)
+            .max_by(|&a, &b| origins.compare(a, b))
     }
 
     /// The digest of what a reader sees, the deadline aside.
@@ -250,7 +265,10 @@ impl<S: Sum> Register<S> {
             let folded = base.folded.as_ref().map_or(0, |folded| folded.digest);
             mix(thing, origins.hash(base.id)) ^ folded
         });
-        let edits = self.edits.iter().map(|edit| mix(thing, origins.hash(edit.id)));
+        let edits = self
+            .edits
+            .iter()
+            .map(|edit| mix(thing, origins.hash(edit.id)));
         let parts = self.live_parts().map(|part| part.digest(thing, origins));
         edits.chain(parts).fold(base, |digest, fact| digest ^ fact)
     }
@@ -259,7 +277,10 @@ impl<S: Sum> Register<S> {
 impl<S: Sum> Part<S> {
     pub(crate) fn digest(&self, thing: u64, origins: &Origins) -> u64 {
         let hash = |dot| origins.hash_dot(self.origin, dot);
-        mix(mix(thing, hash(self.birth)), mix(hash(self.at), hash(self.removed_at)))
+        mix(
+            mix(thing, hash(self.birth)),
+            mix(hash(self.at), hash(self.removed_at)),
+        )
     }
 }
 
@@ -305,7 +326,9 @@ impl<S: Sum> Register<S> {
         if base.attached != Attached::Nothing {
             self.remove_deadlines(seen);
         }
-        let at = self.bases.partition_point(|other| origins.compare(other.id, base.id).is_gt());
+        let at = self
+            .bases
+            .partition_point(|other| origins.compare(other.id, base.id).is_gt());
         if self.bases.get(at).is_none_or(|other| other.id != base.id) {
             self.bases.insert(at, base);
         }
@@ -313,7 +336,9 @@ impl<S: Sum> Register<S> {
 
     /// Adds an edit.
     pub(crate) fn edit(&mut self, fact: EditFact, origins: &Origins) {
-        let at = self.edits.partition_point(|other| origins.compare(other.id, fact.id).is_lt());
+        let at = self
+            .edits
+            .partition_point(|other| origins.compare(other.id, fact.id).is_lt());
         if self.edits.get(at).is_none_or(|other| other.id != fact.id) {
             self.edits.insert(at, fact);
         }
@@ -339,7 +364,10 @@ impl<S: Sum> Register<S> {
             carried,
         };
         let rank = |ix| origins.get(ix);
-        match self.parts.binary_search_by_key(&rank(id.origin), |part| rank(part.origin)) {
+        match self
+            .parts
+            .binary_search_by_key(&rank(id.origin), |part| rank(part.origin))
+        {
             Err(at) => self.parts.insert(at, fresh),
             Ok(at) => {
                 let part = &mut self.parts[at];
@@ -359,7 +387,9 @@ impl<S: Sum> Register<S> {
 
     /// Removes what a removal saw of a part.
     pub(crate) fn forget(&mut self, id: Id, owner: OriginIx, seen: SeenPart<S>) {
-        let Some(part) = self.parts.iter_mut().find(|part| part.origin == owner) else { return };
+        let Some(part) = self.parts.iter_mut().find(|part| part.origin == owner) else {
+            return;
+        };
         if part.birth == seen.birth && part.removed_at < seen.at {
             part.removed_at = seen.at;
             part.removed = seen.sum;
@@ -384,7 +414,10 @@ impl<S: Sum> Register<S> {
             || !self.edits.is_empty()
             || self.parts.iter().any(|part| !part.is_live())
             || 1 < self.deadlines.len()
-            || self.deadlines.iter().any(|fact| !exists || fact.deadline == Deadline::Never)
+            || self
+                .deadlines
+                .iter()
+                .any(|fact| !exists || fact.deadline == Deadline::Never)
     }
 
     /// Drops and folds what `stable` covers; `exists` says whether the thing has a value here or
@@ -392,7 +425,8 @@ impl<S: Sum> Register<S> {
     pub(crate) fn settle(&mut self, stable: Seen<'_>, exists: bool, thing: u64, origins: &Origins) {
         if 1 < self.bases.len() {
             let mut winner = true;
-            self.bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
+            self.bases
+                .retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
         }
         self.parts.retain(|part| {
             part.is_live() || !part.remover.is_some_and(|remover| stable.covers(remover))
@@ -402,22 +436,38 @@ impl<S: Sum> Register<S> {
     }
 
     fn fold_edits(&mut self, stable: Seen<'_>, thing: u64, origins: &Origins) {
-        if self.bases.first().is_some_and(|base| !stable.covers(base.id)) {
+        if self
+            .bases
+            .first()
+            .is_some_and(|base| !stable.covers(base.id))
+        {
             return;
         }
-        let count = self.edits.iter().take_while(|edit| stable.covers(edit.id)).count();
+        let count = self
+            .edits
+            .iter()
+            .take_while(|edit| stable.covers(edit.id))
+            .count();
         for fact in self.edits.drain(..count) {
             let Some(base) = self.bases.first_mut() else {
                 let mut value = Vec::new();
                 fact.edit.as_edit().apply(&mut value);
                 let attached = Attached::Nothing;
-                self.bases.push(Base { id: fact.id, attached, value, folded: None });
+                self.bases.push(Base {
+                    id: fact.id,
+                    attached,
+                    value,
+                    folded: None,
+                });
                 continue;
             };
             fact.edit.as_edit().apply(&mut base.value);
             let digest = mix(thing, origins.hash(fact.id));
             let folded = base.folded.get_or_insert_with(|| {
-                Box::new(Folded { last: fact.id, digest: 0 })
+                Box::new(Folded {
+                    last: fact.id,
+                    digest: 0,
+                })
             });
             folded.last = fact.id;
             folded.digest ^= digest;
@@ -425,7 +475,11 @@ impl<S: Sum> Register<S> {
     }
 
     fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool) {
-        let longest = self.deadlines.iter().filter(|fact| stable.covers(fact.id)).map(|f| f.deadline);
+        let longest = self
+            .deadlines
+            .iter()
+            .filter(|fact| stable.covers(fact.id))
+            .map(|f| f.deadline);
         if let Some(longest) = longest.max() {
             let mut kept_one = false;
             self.deadlines.retain(|fact| {
@@ -444,7 +498,9 @@ impl<S: Sum> Register<S> {
 
     /// Whether no deadline but the one that stands for itself would count without it.
     fn stands_alone(&self) -> bool {
-        self.bases.iter().all(|base| base.attached.finite().is_none())
+        self.bases
+            .iter()
+            .all(|base| base.attached.finite().is_none())
             && self.edits.iter().all(|edit| edit.carried.is_none())
             && self.parts.iter().all(|part| part.carried.is_none())
     }
@@ -465,10 +521,19 @@ impl OwnedEdit {
     pub(crate) fn as_edit(&self) -> Edit<'_> {
         match self {
             Self::Append(bytes) => Edit::Append(bytes),
-            Self::Overwrite { offset, bytes } => Edit::Overwrite { offset: *offset, bytes },
-            Self::Bits { offset, width, value } => {
-                Edit::Bits { offset: *offset, width: *width, value: *value }
-            }
+            Self::Overwrite { offset, bytes } => Edit::Overwrite {
+                offset: *offset,
+                bytes,
+            },
+            Self::Bits {
+                offset,
+                width,
+                value,
+            } => Edit::Bits {
+                offset: *offset,
+                width: *width,
+                value: *value,
+            },
         }
     }
 
@@ -485,8 +550,19 @@ impl From<Edit<'_>> for OwnedEdit {
     fn from(edit: Edit<'_>) -> Self {
         match edit {
             Edit::Append(bytes) => Self::Append(bytes.into()),
-            Edit::Overwrite { offset, bytes } => Self::Overwrite { offset, bytes: bytes.into() },
-            Edit::Bits { offset, width, value } => Self::Bits { offset, width, value },
+            Edit::Overwrite { offset, bytes } => Self::Overwrite {
+                offset,
+                bytes: bytes.into(),
+            },
+            Edit::Bits {
+                offset,
+                width,
+                value,
+            } => Self::Bits {
+                offset,
+                width,
+                value,
+            },
         }
     }
 }
@@ -501,14 +577,22 @@ impl Edit<'_> {
                 value.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Self::Overwrite { offset, bytes } => {
-                let Some(end) = end_within(offset, bytes.len()) else { return };
+                let Some(end) = end_within(offset, bytes.len()) else {
+                    return;
+                };
                 if value.len() < end {
                     value.resize(end, 0);
                 }
                 value[end - bytes.len()..end].copy_from_slice(bytes);
             }
-            Self::Bits { offset, width, value: bits } => {
-                let Some(end) = end_within((offset + u64::from(width)).div_ceil(8), 0) else { return };
+            Self::Bits {
+                offset,
+                width,
+                value: bits,
+            } => {
+                let Some(end) = end_within((offset + u64::from(width)).div_ceil(8), 0) else {
+                    return;
+                };
                 if value.len() < end {
                     value.resize(end, 0);
                 }

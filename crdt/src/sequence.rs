@@ -29,7 +29,10 @@ pub(crate) struct Sequence<T> {
 
 impl<T> Default for Sequence<T> {
     fn default() -> Self {
-        Self { groups: VecDeque::new(), length: 0 }
+        Self {
+            groups: VecDeque::new(),
+            length: 0,
+        }
     }
 }
 
@@ -79,11 +82,19 @@ impl<T> Sequence<T> {
                     item -= group.chunks[chunk].len();
                     chunk += 1;
                 }
-                return Place { group: at, chunk, item };
+                return Place {
+                    group: at,
+                    chunk,
+                    item,
+                };
             }
             item -= group.length;
         }
-        Place { group: 0, chunk: 0, item: 0 }
+        Place {
+            group: 0,
+            chunk: 0,
+            item: 0,
+        }
     }
 
     fn place_from_end(&self, rank: usize) -> Place {
@@ -95,11 +106,19 @@ impl<T> Sequence<T> {
                     behind -= group.chunks[chunk].len();
                     chunk -= 1;
                 }
-                return Place { group: at, chunk, item: group.chunks[chunk].len() - behind };
+                return Place {
+                    group: at,
+                    chunk,
+                    item: group.chunks[chunk].len() - behind,
+                };
             }
             behind -= group.length;
         }
-        Place { group: 0, chunk: 0, item: 0 }
+        Place {
+            group: 0,
+            chunk: 0,
+            item: 0,
+        }
     }
 
     /// Adds an item in front of the first.
@@ -107,10 +126,17 @@ impl<T> Sequence<T> {
         if self.groups.front().is_none_or(|group| {
             group.chunks.len() == GROUP && group.chunks.front().is_some_and(|c| c.len() == CHUNK)
         }) {
-            self.groups.push_front(Group { chunks: VecDeque::new(), length: 0 });
+            self.groups.push_front(Group {
+                chunks: VecDeque::new(),
+                length: 0,
+            });
         }
         let group = &mut self.groups[0];
-        if group.chunks.front().is_none_or(|chunk| chunk.len() == CHUNK) {
+        if group
+            .chunks
+            .front()
+            .is_none_or(|chunk| chunk.len() == CHUNK)
+        {
             group.chunks.push_front(VecDeque::new());
         }
         grow(&mut group.chunks[0]);
@@ -124,7 +150,10 @@ impl<T> Sequence<T> {
         if self.groups.back().is_none_or(|group| {
             group.chunks.len() == GROUP && group.chunks.back().is_some_and(|c| c.len() == CHUNK)
         }) {
-            self.groups.push_back(Group { chunks: VecDeque::new(), length: 0 });
+            self.groups.push_back(Group {
+                chunks: VecDeque::new(),
+                length: 0,
+            });
         }
         let group = self.groups.back_mut().expect("just made if missing");
         if group.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
@@ -148,7 +177,11 @@ impl<T> Sequence<T> {
             self.push_front(item);
             return;
         }
-        let Place { group: at, chunk, item: into } = self.place(rank);
+        let Place {
+            group: at,
+            chunk,
+            item: into,
+        } = self.place(rank);
         let group = &mut self.groups[at];
         group.length += 1;
         self.length += 1;
@@ -179,9 +212,15 @@ impl<T> Sequence<T> {
     /// If there is none.
     pub(crate) fn remove(&mut self, rank: usize) -> T {
         assert!(rank < self.length, "only what is there is removed");
-        let Place { group: at, chunk, item } = self.place(rank);
+        let Place {
+            group: at,
+            chunk,
+            item,
+        } = self.place(rank);
         let group = &mut self.groups[at];
-        let taken = group.chunks[chunk].remove(item).expect("places are of items");
+        let taken = group.chunks[chunk]
+            .remove(item)
+            .expect("places are of items");
         group.length -= 1;
         self.length -= 1;
         self.tidy(at, chunk);
@@ -208,15 +247,21 @@ impl<T> Sequence<T> {
 
     /// The first rank whose item does not satisfy the predicate, by which items are partitioned.
     pub(crate) fn partition_point(&self, mut wanted: impl FnMut(&T) -> bool) -> usize {
-        let mut last_is = |chunk: Option<&VecDeque<T>>| {
-            chunk.and_then(VecDeque::back).is_some_and(&mut wanted)
-        };
-        let at = self.groups.partition_point(|group| last_is(group.chunks.back()));
+        let mut last_is =
+            |chunk: Option<&VecDeque<T>>| chunk.and_then(VecDeque::back).is_some_and(&mut wanted);
+        let at = self
+            .groups
+            .partition_point(|group| last_is(group.chunks.back()));
         let before: usize = self.groups.range(..at).map(|group| group.length).sum();
-        let Some(group) = self.groups.get(at) else { return before };
+        let Some(group) = self.groups.get(at) else {
+            return before;
+        };
         let chunk = group.chunks.partition_point(|chunk| last_is(Some(chunk)));
         let inside: usize = group.chunks.range(..chunk).map(VecDeque::len).sum();
-        let item = group.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(&mut wanted));
+        let item = group
+            .chunks
+            .get(chunk)
+            .map_or(0, |chunk| chunk.partition_point(&mut wanted));
         before + inside + item
     }
 
@@ -224,9 +269,19 @@ impl<T> Sequence<T> {
     pub(crate) fn range(&self, ranks: Range<usize>) -> Items<'_, T> {
         let ranks = ranks.start.min(self.length)..ranks.end.min(self.length);
         if ranks.is_empty() {
-            return Items { sequence: self, ranks: 0..0, front: Span::NONE, back: Span::NONE };
+            return Items {
+                sequence: self,
+                ranks: 0..0,
+                front: Span::NONE,
+                back: Span::NONE,
+            };
         }
-        Items { sequence: self, ranks, front: Span::NONE, back: Span::NONE }
+        Items {
+            sequence: self,
+            ranks,
+            front: Span::NONE,
+            back: Span::NONE,
+        }
     }
 }
 
@@ -234,7 +289,11 @@ impl<T> Sequence<T> {
 fn grow<T>(chunk: &mut VecDeque<T>) {
     let length = chunk.len();
     if length == chunk.capacity() {
-        let more = if length < 8 { 2 } else { length.min(CHUNK - length).max(1) };
+        let more = if length < 8 {
+            2
+        } else {
+            length.min(CHUNK - length).max(1)
+        };
         chunk.reserve_exact(more);
     }
 }
@@ -249,7 +308,12 @@ struct Span {
 }
 
 impl Span {
-    const NONE: Self = Self { group: 0, chunk: 0, first: 0, length: 0 };
+    const NONE: Self = Self {
+        group: 0,
+        chunk: 0,
+        first: 0,
+        length: 0,
+    };
 
     const fn has(&self, rank: usize) -> bool {
         self.first <= rank && rank < self.first + self.length
@@ -270,9 +334,19 @@ impl<'a, T> Items<'a, T> {
         if !span.has(rank) {
             let Place { group, chunk, item } = sequence.place(rank);
             let length = sequence.groups.get(group)?.chunks.get(chunk)?.len();
-            *span = Span { group, chunk, first: rank - item, length };
+            *span = Span {
+                group,
+                chunk,
+                first: rank - item,
+                length,
+            };
         }
-        sequence.groups.get(span.group)?.chunks.get(span.chunk)?.get(rank - span.first)
+        sequence
+            .groups
+            .get(span.group)?
+            .chunks
+            .get(span.chunk)?
+            .get(rank - span.first)
     }
 }
 

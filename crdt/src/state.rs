@@ -90,14 +90,22 @@ impl State {
             self.origins.cover(deps, &mut self.cover);
             self.cover[usize::from(origin.0)] = stamp.time;
         }
-        Applying { origin, time: stamp.time, local: deps.is_none() }
+        Applying {
+            origin,
+            time: stamp.time,
+            local: deps.is_none(),
+        }
     }
 
     /// Applies effect `index` of an op that has begun, on a key of this shard, or on all for
     /// [`Change::Flush`]. Costs O(1) expected for effects on one thing, O(log n) in sorted sets and
     /// lists, O(n) for removals of whole containers.
     pub fn apply(&mut self, op: Applying, index: u32, key: &Key<'_>, change: &Change<'_>) {
-        let id = Id { time: op.time, index, origin: op.origin };
+        let id = Id {
+            time: op.time,
+            index,
+            origin: op.origin,
+        };
         if matches!(change, Change::Flush) {
             self.flush(op, id);
         } else {
@@ -112,7 +120,10 @@ impl State {
     }
 
     fn flush(&mut self, op: Applying, id: Id) {
-        let everything = Change::Remove { bodies: Bodies::ALL, deadlines: true };
+        let everything = Change::Remove {
+            bodies: Bodies::ALL,
+            deadlines: true,
+        };
         for slot in 0..self.slots.len() {
             let keys = &self.slots[slot].keys;
             let names: Vec<Box<[u8]>> = keys.iter().map(|(_, name, _)| name.into()).collect();
@@ -129,18 +140,33 @@ impl State {
         let cx = Context {
             origins: &self.origins,
             seed: &self.seed,
-            seen: if op.local { Seen::All } else { Seen::UpTo(&self.cover) },
+            seen: if op.local {
+                Seen::All
+            } else {
+                Seen::UpTo(&self.cover)
+            },
             id,
             alone: self.alone,
         };
-        let mut inner = Inner { digest: 0, queue: None };
+        let mut inner = Inner {
+            digest: 0,
+            queue: None,
+        };
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
         slot.digest ^= updated.digest() ^ inner.digest;
         if updated.queue {
-            self.unsettled.push_back(Unsettled { latest: id, key: key.name.into(), place: Place::Key });
+            self.unsettled.push_back(Unsettled {
+                latest: id,
+                key: key.name.into(),
+                place: Place::Key,
+            });
         }
         if let Some(place) = inner.queue {
-            self.unsettled.push_back(Unsettled { latest: id, key: key.name.into(), place });
+            self.unsettled.push_back(Unsettled {
+                latest: id,
+                key: key.name.into(),
+                place,
+            });
         }
         self.note_deadline(key.slot, &updated);
     }
@@ -166,11 +192,15 @@ impl State {
         self.origins.cover(stable, &mut cover);
         let stable = Seen::UpTo(&cover);
         for _ in 0..limit {
-            let Some(next) = self.unsettled.front() else { return false };
+            let Some(next) = self.unsettled.front() else {
+                return false;
+            };
             if !stable.covers(next.latest) {
                 return false;
             }
-            let Some(next) = self.unsettled.pop_front() else { return false };
+            let Some(next) = self.unsettled.pop_front() else {
+                return false;
+            };
             self.settle_thing(next, stable);
         }
         true
@@ -181,7 +211,13 @@ impl State {
         let index = self.slot_index(key.slot);
         let slot = &mut self.slots[index];
         let id = thing.latest;
-        let cx = Context { origins: &self.origins, seed: &self.seed, seen: stable, id, alone: false };
+        let cx = Context {
+            origins: &self.origins,
+            seed: &self.seed,
+            seen: stable,
+            id,
+            alone: false,
+        };
         let again = match &thing.place {
             Place::Key => match slot.keys.settle(thing_of(&key), stable, &cx) {
                 Some(updated) => {
@@ -192,7 +228,8 @@ impl State {
             },
             Place::Part(kind, name) => {
                 let mut queue = false;
-                let change = |state: &mut KeyState| queue = settle_part(state, *kind, name, &key, &cx);
+                let change =
+                    |state: &mut KeyState| queue = settle_part(state, *kind, name, &key, &cx);
                 slot.keys.amend(thing_of(&key), &cx, change);
                 queue
             }
@@ -239,7 +276,9 @@ impl State {
 
     /// The digests of all slots, together.
     pub fn digest(&self) -> u64 {
-        self.slots.iter().fold(0, |digest, slot| digest ^ slot.digest)
+        self.slots
+            .iter()
+            .fold(0, |digest, slot| digest ^ slot.digest)
     }
 
     /// The slots, by number.
@@ -250,11 +289,20 @@ impl State {
 
     /// The first keys to end, up to `limit` of those at or before `now_ms`, with their deadlines.
     pub fn ended(&self, now_ms: u64, limit: usize) -> Vec<(u64, Box<[u8]>)> {
-        let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms).take(limit);
+        let ended = self
+            .deadlines
+            .iter()
+            .take_while(|&&(ms, ..)| ms <= now_ms)
+            .take(limit);
         let name = |slot: Slot, id| {
-            self.slots[self.slot_index(slot)].keys.at(id).map(|(name, _)| name.into())
+            self.slots[self.slot_index(slot)]
+                .keys
+                .at(id)
+                .map(|(name, _)| name.into())
         };
-        ended.filter_map(|&(ms, slot, id)| Some((ms, name(slot, id)?))).collect()
+        ended
+            .filter_map(|&(ms, slot, id)| Some((ms, name(slot, id)?)))
+            .collect()
     }
 
     /// How many keys have a finite deadline.
@@ -304,7 +352,11 @@ struct Inner {
 }
 
 const fn thing_of<'a>(key: &Key<'a>) -> Thing<'a> {
-    Thing { name: key.name, hash: key.hash, digest: key.hash }
+    Thing {
+        name: key.name,
+        hash: key.hash,
+        digest: key.hash,
+    }
 }
 
 fn change_key(
@@ -316,11 +368,21 @@ fn change_key(
 ) -> Updated {
     let thing = thing_of(key);
     match change {
-        Change::StringSet { value, attached } => {
-            keys.set(thing, Compact { id: cx.id, attached: *attached, value }, cx)
-        }
+        Change::StringSet { value, attached } => keys.set(
+            thing,
+            Compact {
+                id: cx.id,
+                attached: *attached,
+                value,
+            },
+            cx,
+        ),
         Change::StringEdit { edit, carried } => {
-            let fact = EditFact { id: cx.id, edit: (*edit).into(), carried: *carried };
+            let fact = EditFact {
+                id: cx.id,
+                edit: (*edit).into(),
+                carried: *carried,
+            };
             keys.change_register(thing, cx, |register| register.edit(fact, cx.origins))
         }
         Change::StringAdd { increment, carried } => keys.change_register(thing, cx, |register| {
@@ -332,13 +394,20 @@ fn change_key(
             }
         }),
         Change::Deadline(deadline) => {
-            let fact = DeadlineFact { id: cx.id, deadline: *deadline };
+            let fact = DeadlineFact {
+                id: cx.id,
+                deadline: *deadline,
+            };
             keys.change_register(thing, cx, |register| register.set_deadline(fact, cx.seen))
         }
-        Change::Remove { bodies, deadlines } => remove(keys, thing, (*bodies, *deadlines), cx, inner),
+        Change::Remove { bodies, deadlines } => {
+            remove(keys, thing, (*bodies, *deadlines), cx, inner)
+        }
         _ => keys.update(thing, cx, |state| {
             let kind = container_of(change);
-            let Some(body) = state.body_mut(kind) else { return };
+            let Some(body) = state.body_mut(kind) else {
+                return;
+            };
             let before = body.digest();
             inner.queue = change_body(body, key.hash, change, cx);
             inner.digest ^= before ^ body.digest();
@@ -412,16 +481,27 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
         Body::Set(set) => {
             let (updated, name) = match change {
                 Change::MemberAdd { member } => {
-                    let base = Compact { id: cx.id, attached: Attached::Nothing, value: b"" };
-                    (set.members.set(part(key, Kind::Set, member, cx), base, cx), member)
+                    let base = Compact {
+                        id: cx.id,
+                        attached: Attached::Nothing,
+                        value: b"",
+                    };
+                    (
+                        set.members.set(part(key, Kind::Set, member, cx), base, cx),
+                        member,
+                    )
                 }
-                Change::MemberRemove { member } => {
-                    (set.members.remove(part(key, Kind::Set, member, cx), false, cx), member)
-                }
+                Change::MemberRemove { member } => (
+                    set.members
+                        .remove(part(key, Kind::Set, member, cx), false, cx),
+                    member,
+                ),
                 _ => return None,
             };
             set.digest ^= updated.digest();
-            updated.queue.then(|| Place::Part(Kind::Set, (*name).into()))
+            updated
+                .queue
+                .then(|| Place::Part(Kind::Set, (*name).into()))
         }
         Body::SortedSet(zset) => change_zset(zset, key, change, cx),
         Body::List(list) => {
@@ -435,9 +515,18 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
                 }
                 Change::ElementSet { at, born, value } => {
                     let origin = cx.origins.find(born.origin)?;
-                    let born = Id { time: born.dot.time, index: born.dot.index, origin };
+                    let born = Id {
+                        time: born.dot.time,
+                        index: born.dot.index,
+                        origin,
+                    };
                     let attached = Attached::Nothing;
-                    let base = Base { id: cx.id, attached, value: value.to_vec(), folded: None };
+                    let base = Base {
+                        id: cx.id,
+                        attached,
+                        value: value.to_vec(),
+                        folded: None,
+                    };
                     let unsettled = list.set(hash, (at, born), base, cx.seen, origins);
                     return (unsettled && !cx.alone).then(|| Place::Element(at.clone()));
                 }
@@ -448,34 +537,57 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
     }
 }
 
-fn change_hash(hash: &mut HashBody, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Option<Place> {
+fn change_hash(
+    hash: &mut HashBody,
+    key: u64,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+) -> Option<Place> {
     let name = match change {
         Change::FieldSet { field, .. }
         | Change::FieldAdd { field, .. }
         | Change::FieldRemove { field, .. }
         | Change::FieldDeadline { field, .. }
-        | Change::ForgetPart { field: Some(field), .. } => *field,
+        | Change::ForgetPart {
+            field: Some(field), ..
+        } => *field,
         _ => return None,
     };
-    let updated = hash.change(part(key, Kind::Hash, name, cx), |fields, field| match change {
-        Change::FieldSet { value, attached, .. } => {
-            fields.set(field, Compact { id: cx.id, attached: *attached, value }, cx)
-        }
-        Change::FieldRemove { deadlines, .. } => fields.remove(field, *deadlines, cx),
-        Change::FieldAdd { increment, carried, .. } => {
-            fields.update(field, cx, |r| r.add(cx.id, *increment, *carried, cx.origins))
-        }
-        Change::FieldDeadline { deadline, .. } => {
-            let fact = DeadlineFact { id: cx.id, deadline: *deadline };
-            fields.update(field, cx, |register| register.set_deadline(fact, cx.seen))
-        }
-        Change::ForgetPart { seen, .. } => fields.update(field, cx, |register| {
-            if let Some(owner) = cx.origins.find(seen.origin) {
-                register.forget(cx.id, owner, *seen);
+    let updated = hash.change(
+        part(key, Kind::Hash, name, cx),
+        |fields, field| match change {
+            Change::FieldSet {
+                value, attached, ..
+            } => fields.set(
+                field,
+                Compact {
+                    id: cx.id,
+                    attached: *attached,
+                    value,
+                },
+                cx,
+            ),
+            Change::FieldRemove { deadlines, .. } => fields.remove(field, *deadlines, cx),
+            Change::FieldAdd {
+                increment, carried, ..
+            } => fields.update(field, cx, |r| {
+                r.add(cx.id, *increment, *carried, cx.origins)
+            }),
+            Change::FieldDeadline { deadline, .. } => {
+                let fact = DeadlineFact {
+                    id: cx.id,
+                    deadline: *deadline,
+                };
+                fields.update(field, cx, |register| register.set_deadline(fact, cx.seen))
             }
-        }),
-        _ => fields.update(field, cx, |_| ()),
-    });
+            Change::ForgetPart { seen, .. } => fields.update(field, cx, |register| {
+                if let Some(owner) = cx.origins.find(seen.origin) {
+                    register.forget(cx.id, owner, *seen);
+                }
+            }),
+            _ => fields.update(field, cx, |_| ()),
+        },
+    );
     updated.queue.then(|| Place::Part(Kind::Hash, name.into()))
 }
 
@@ -492,27 +604,46 @@ fn change_zset(
         | Change::ForgetScore { member, .. } => *member,
         _ => return None,
     };
-    let updated = zset.change(part(key, Kind::SortedSet, name, cx), |members, member| match change {
-        Change::ScoreSet { score, .. } => {
-            let value = &score.to_le_bytes();
-            members.set(member, Compact { id: cx.id, attached: Attached::Nothing, value }, cx)
-        }
-        Change::ScoreRemove { .. } => members.remove(member, false, cx),
-        Change::ScoreAdd { increment, .. } => {
-            members.update(member, cx, |r| r.add(cx.id, *increment, None, cx.origins))
-        }
-        Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
-            if let Some(owner) = cx.origins.find(seen.origin) {
-                register.forget(cx.id, owner, *seen);
+    let updated = zset.change(
+        part(key, Kind::SortedSet, name, cx),
+        |members, member| match change {
+            Change::ScoreSet { score, .. } => {
+                let value = &score.to_le_bytes();
+                members.set(
+                    member,
+                    Compact {
+                        id: cx.id,
+                        attached: Attached::Nothing,
+                        value,
+                    },
+                    cx,
+                )
             }
-        }),
-        _ => members.update(member, cx, |_| ()),
-    });
-    updated.queue.then(|| Place::Part(Kind::SortedSet, name.into()))
+            Change::ScoreRemove { .. } => members.remove(member, false, cx),
+            Change::ScoreAdd { increment, .. } => {
+                members.update(member, cx, |r| r.add(cx.id, *increment, None, cx.origins))
+            }
+            Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
+                if let Some(owner) = cx.origins.find(seen.origin) {
+                    register.forget(cx.id, owner, *seen);
+                }
+            }),
+            _ => members.update(member, cx, |_| ()),
+        },
+    );
+    updated
+        .queue
+        .then(|| Place::Part(Kind::SortedSet, name.into()))
 }
 
 /// Settles a field or member. Returns whether something is left to settle.
-fn settle_part(state: &mut KeyState, kind: Kind, name: &[u8], key: &Key<'_>, cx: &Context<'_>) -> bool {
+fn settle_part(
+    state: &mut KeyState,
+    kind: Kind,
+    name: &[u8],
+    key: &Key<'_>,
+    cx: &Context<'_>,
+) -> bool {
     let thing = part(key.hash, kind, name, cx);
     let again = |updated: Option<Updated>| updated.is_some_and(|updated| updated.queue);
     let queue = match state.body_mut(kind) {

@@ -30,7 +30,10 @@ pub(crate) struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -93,7 +96,11 @@ pub(crate) struct Table<N> {
 
 impl<N> Default for Table<N> {
     fn default() -> Self {
-        Self { entries: Slab::default(), index: None, naming: PhantomData }
+        Self {
+            entries: Slab::default(),
+            index: None,
+            naming: PhantomData,
+        }
     }
 }
 
@@ -110,7 +117,11 @@ impl<N: Named> Table<N> {
 
     /// The place of the entry with this name. Costs O(1) expected.
     pub(crate) fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        let is_it = |id: u32| self.entries.get(id).is_some_and(|entry| N::name(entry) == name);
+        let is_it = |id: u32| {
+            self.entries
+                .get(id)
+                .is_some_and(|entry| N::name(entry) == name)
+        };
         match &self.index {
             Some(index) => index.find(hash, |&id| is_it(id)).copied(),
             None => (0..self.entries.ids_end()).find(|&id| is_it(id)),
@@ -127,7 +138,10 @@ impl<N: Named> Table<N> {
 
     /// Adds an entry whose name is not there yet.
     pub(crate) fn insert(&mut self, hash: u64, name: &[u8], entry: ThinBytes, seed: &Seed) -> u32 {
-        debug_assert!(N::name(&entry) == name && self.find(hash, name).is_none(), "one entry a name");
+        debug_assert!(
+            N::name(&entry) == name && self.find(hash, name).is_none(),
+            "one entry a name"
+        );
         let id = self.entries.insert(entry);
         let entries = &self.entries;
         let rehash = |&id: &u32| entries.get(id).map_or(0, |entry| seed.hash(N::name(entry)));
@@ -149,7 +163,10 @@ impl<N: Named> Table<N> {
 
     /// Replaces an entry by one of the same name.
     pub(crate) fn replace(&mut self, id: u32, entry: ThinBytes) {
-        let old = self.entries.get_mut(id).expect("an entry is replaced where it is");
+        let old = self
+            .entries
+            .get_mut(id)
+            .expect("an entry is replaced where it is");
         debug_assert!(N::name(old) == N::name(&entry), "a name keeps its place");
         *old = entry;
     }
@@ -169,7 +186,12 @@ impl<N: Named> Table<N> {
 
     /// Estimated bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let entries = self.entries.places.iter().flatten().map(|entry| entry.len() + 8);
+        let entries = self
+            .entries
+            .places
+            .iter()
+            .flatten()
+            .map(|entry| entry.len() + 8);
         let index = self.index.as_ref().map_or(0, |index| index.capacity() * 6);
         self.entries.heap_bytes() + index + entries.sum::<usize>()
     }

@@ -5,7 +5,10 @@
 //! code. Invariant: `start` points to an allocation of `HEADER + length` bytes that begins with
 //! the length and belongs to this value alone.
 
-#![expect(unsafe_code, reason = "a thin pointer needs an allocation laid out by hand")]
+#![expect(
+    unsafe_code,
+    reason = "a thin pointer needs an allocation laid out by hand"
+)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -35,7 +38,9 @@ impl ThinBytes {
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
         let layout = layout(u32::try_from(length).expect("values are shorter than 4 GiB"));
         // SAFETY: the layout is never of size zero, for it has the header.
-        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
         let start = start.cast::<u32>();
         // SAFETY: the allocation begins with room for a `u32` and is aligned for one.
         unsafe { start.write(length as u32) };

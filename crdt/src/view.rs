@@ -30,7 +30,8 @@ impl State {
     }
 
     fn live_key(&self, key: &Key<'_>, now_ms: u64) -> Option<Kept<'_, KeyState>> {
-        self.key(key).filter(|kept| kept.ends_at().is_none_or(|ms| now_ms < ms))
+        self.key(key)
+            .filter(|kept| kept.ends_at().is_none_or(|ms| now_ms < ms))
     }
 
     /// The type that readers see at a key, or `None` if there is no such key.
@@ -45,7 +46,9 @@ impl State {
 
     /// The string at a key; or the type that readers see there instead.
     pub fn read_string(&self, key: &Key<'_>, now_ms: u64) -> Result<Option<Cow<'_, [u8]>>, Kind> {
-        let Some(kept) = self.live_key(key, now_ms) else { return Ok(None) };
+        let Some(kept) = self.live_key(key, now_ms) else {
+            return Ok(None);
+        };
         match visible(kept, now_ms, &self.origins) {
             Some(Kind::String) => Ok(kept.value()),
             Some(other) => Err(other),
@@ -65,7 +68,11 @@ impl State {
     /// The hash at a key, seen or not.
     pub fn hash(&self, key: &Key<'_>, now_ms: u64) -> Option<Hash<'_>> {
         match self.body(key, Kind::Hash)? {
-            Body::Hash(body) => Some(Hash { body, seed: &self.seed, now_ms }),
+            Body::Hash(body) => Some(Hash {
+                body,
+                seed: &self.seed,
+                now_ms,
+            }),
             _ => None,
         }
     }
@@ -73,7 +80,10 @@ impl State {
     /// The set at a key, seen or not.
     pub fn set(&self, key: &Key<'_>) -> Option<Set<'_>> {
         match self.body(key, Kind::Set)? {
-            Body::Set(body) => Some(Set { body, seed: &self.seed }),
+            Body::Set(body) => Some(Set {
+                body,
+                seed: &self.seed,
+            }),
             _ => None,
         }
     }
@@ -81,7 +91,10 @@ impl State {
     /// The sorted set at a key, seen or not.
     pub fn sorted_set(&self, key: &Key<'_>) -> Option<SortedSet<'_>> {
         match self.body(key, Kind::SortedSet)? {
-            Body::SortedSet(body) => Some(SortedSet { body, seed: &self.seed }),
+            Body::SortedSet(body) => Some(SortedSet {
+                body,
+                seed: &self.seed,
+            }),
             _ => None,
         }
     }
@@ -89,7 +102,10 @@ impl State {
     /// The list at a key, seen or not.
     pub fn list(&self, key: &Key<'_>) -> Option<List<'_>> {
         match self.body(key, Kind::List)? {
-            Body::List(body) => Some(List { body, origins: &self.origins }),
+            Body::List(body) => Some(List {
+                body,
+                origins: &self.origins,
+            }),
             _ => None,
         }
     }
@@ -133,7 +149,9 @@ impl State {
     /// A key of a slot, at random, whether it is past its deadline or not.
     pub fn random_key(&self, slot: Slot, pick: Pick<'_>) -> Option<&[u8]> {
         let keys = &self.slots[self.slot_index(slot)].keys;
-        keys.random(pick).and_then(|id| keys.at(id)).map(|(name, _)| name)
+        keys.random(pick)
+            .and_then(|id| keys.at(id))
+            .map(|(name, _)| name)
     }
 
     /// Estimated bytes that a key takes, overhead included.
@@ -143,7 +161,10 @@ impl State {
         Some(match kept {
             Kept::Compact(base) => entry + base.value.len(),
             Kept::Full(state) => {
-                let value = state.register().and_then(Register::value).map_or(0, |v| v.len());
+                let value = state
+                    .register()
+                    .and_then(Register::value)
+                    .map_or(0, |v| v.len());
                 entry + value + state.bodies().iter().map(Body::heap_bytes).sum::<usize>() + 64
             }
         })
@@ -171,9 +192,14 @@ pub struct Survey {
 impl State {
     /// What a writer sees of a key.
     pub fn survey(&self, key: &Key<'_>) -> Survey {
-        let Some(kept) = self.key(key) else { return Survey::default() };
+        let Some(kept) = self.key(key) else {
+            return Survey::default();
+        };
         let string = match kept {
-            Kept::Compact(base) => Facts { bytes: base.value.len(), ..Facts::default() },
+            Kept::Compact(base) => Facts {
+                bytes: base.value.len(),
+                ..Facts::default()
+            },
             Kept::Full(state) => facts(state.register(), None),
         };
         Survey {
@@ -202,7 +228,10 @@ impl State {
 
     /// Some key of this shard, without a name, for effects that are about all keys.
     pub fn any_key(&self) -> Key<'static> {
-        Key { slot: self.first_slot(), ..self.seed.key(b"") }
+        Key {
+            slot: self.first_slot(),
+            ..self.seed.key(b"")
+        }
     }
 
     /// The base of a score, or 0, and what was removed of the writer's own part, if no other part
@@ -217,7 +246,10 @@ impl State {
                 if register.live_parts().any(|part| Some(part.origin) != own) {
                     return None;
                 }
-                let base = register.bases.first().map_or(0.0, |base| bytes(&base.value));
+                let base = register
+                    .bases
+                    .first()
+                    .map_or(0.0, |base| bytes(&base.value));
                 Some((base, register.live_parts().map(|part| part.removed).sum()))
             }
         }
@@ -236,7 +268,10 @@ impl State {
         let own = self.find_origin(origin);
         match self.key(key) {
             Some(Kept::Full(state)) => facts(state.register(), own),
-            Some(Kept::Compact(base)) => Facts { bytes: base.value.len(), ..Facts::default() },
+            Some(Kept::Compact(base)) => Facts {
+                bytes: base.value.len(),
+                ..Facts::default()
+            },
             None => Facts::default(),
         }
     }
@@ -251,7 +286,8 @@ impl State {
 
     /// What a removal must ship of the counter parts of a field.
     pub fn field_parts(&self, key: &Key<'_>, field: &[u8]) -> Vec<SeenPart<Number>> {
-        self.field(key, field).map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
+        self.field(key, field)
+            .map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
     }
 
     /// A field's register as writers see it.
@@ -281,7 +317,8 @@ impl State {
 
     /// What a removal must ship of the counter parts of a score.
     pub fn score_parts(&self, key: &Key<'_>, member: &[u8]) -> Vec<SeenPart<f64>> {
-        self.member(key, member).map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
+        self.member(key, member)
+            .map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
     }
 
     /// A score's register as writers see it.
@@ -295,16 +332,20 @@ impl State {
 
     fn field(&self, key: &Key<'_>, field: &[u8]) -> Option<Kept<'_, Register<Number>>> {
         match self.body(key, Kind::Hash)? {
-            Body::Hash(hash) => hash.fields.get(self.seed.hash(field), field).map(|(_, kept)| kept),
+            Body::Hash(hash) => hash
+                .fields
+                .get(self.seed.hash(field), field)
+                .map(|(_, kept)| kept),
             _ => None,
         }
     }
 
     fn member(&self, key: &Key<'_>, member: &[u8]) -> Option<Kept<'_, Register<f64>>> {
         match self.body(key, Kind::SortedSet)? {
-            Body::SortedSet(zset) => {
-                zset.members.get(self.seed.hash(member), member).map(|(_, kept)| kept)
-            }
+            Body::SortedSet(zset) => zset
+                .members
+                .get(self.seed.hash(member), member)
+                .map(|(_, kept)| kept),
             _ => None,
         }
     }
@@ -326,8 +367,12 @@ pub struct Facts<S> {
 }
 
 fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<crate::fact::OriginIx>) -> Facts<S> {
-    let Some(register) = register else { return Facts::default() };
-    let own = own.and_then(|own| register.part(own)).filter(|part| part.is_live());
+    let Some(register) = register else {
+        return Facts::default();
+    };
+    let own = own
+        .and_then(|own| register.part(own))
+        .filter(|part| part.is_live());
     Facts {
         edits: register.edits.len(),
         edit_bytes: register.edits.iter().map(|fact| fact.edit.weight()).sum(),
@@ -356,7 +401,11 @@ fn all_parts<S: Sum>(
     let mut all = Vec::new();
     for (_, name, kept) in names.iter() {
         if let Kept::Full(register) = kept {
-            all.extend(register.live_parts().map(|part| (name.into(), part.seen(origins))));
+            all.extend(
+                register
+                    .live_parts()
+                    .map(|part| (name.into(), part.seen(origins))),
+            );
         }
     }
     all
@@ -365,7 +414,12 @@ fn all_parts<S: Sum>(
 impl<S: Sum> Part<S> {
     fn seen(&self, origins: &Origins) -> SeenPart<S> {
         let Self { birth, at, sum, .. } = *self;
-        SeenPart { origin: origins.get(self.origin), birth, at, sum }
+        SeenPart {
+            origin: origins.get(self.origin),
+            birth,
+            at,
+            sum,
+        }
     }
 }
 
@@ -379,7 +433,10 @@ pub struct Hash<'a> {
 
 impl<'a> Hash<'a> {
     /// How many fields it has.
-    #[expect(clippy::len_without_is_empty, reason = "a hash without fields is no hash")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a hash without fields is no hash"
+    )]
     pub fn len(&self) -> usize {
         self.body.live_at(self.now_ms)
     }
@@ -402,13 +459,21 @@ impl<'a> Hash<'a> {
 
     /// When a field ends, if it does; milliseconds since 1970.
     pub fn deadline(&self, field: &[u8]) -> Option<u64> {
-        self.body.fields.get(self.seed.hash(field), field)?.1.ends_at()
+        self.body
+            .fields
+            .get(self.seed.hash(field), field)?
+            .1
+            .ends_at()
     }
 
     /// All fields and values, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Cow<'a, [u8]>)> + use<'a> {
         let this = *self;
-        let all = this.body.fields.iter().filter(move |&(_, _, kept)| this.live(kept));
+        let all = this
+            .body
+            .fields
+            .iter()
+            .filter(move |&(_, _, kept)| this.live(kept));
         all.filter_map(|(_, name, kept)| Some((name, kept.value()?)))
     }
 
@@ -431,7 +496,11 @@ impl<'a> Hash<'a> {
     /// Walks on from a cursor, which is 0 at the start and at the end.
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(&'a [u8], Cow<'a, [u8]>)>) {
         walk(&self.body.fields, cursor, count, |name, kept| {
-            if self.live(kept) { Some((name, kept.value()?)) } else { None }
+            if self.live(kept) {
+                Some((name, kept.value()?))
+            } else {
+                None
+            }
         })
     }
 }
@@ -445,7 +514,10 @@ pub struct Set<'a> {
 
 impl<'a> Set<'a> {
     /// How many members it has.
-    #[expect(clippy::len_without_is_empty, reason = "a set without members is no set")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a set without members is no set"
+    )]
     pub const fn len(&self) -> usize {
         self.body.members.live()
     }
@@ -458,7 +530,11 @@ impl<'a> Set<'a> {
 
     /// All members, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let all = self.body.members.iter().filter(|&(_, _, kept)| kept.exists());
+        let all = self
+            .body
+            .members
+            .iter()
+            .filter(|&(_, _, kept)| kept.exists());
         all.map(|(_, name, _)| name)
     }
 
@@ -470,7 +546,9 @@ impl<'a> Set<'a> {
 
     /// Walks on from a cursor, which is 0 at the start and at the end.
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<&'a [u8]>) {
-        walk(&self.body.members, cursor, count, |name, kept| kept.exists().then_some(name))
+        walk(&self.body.members, cursor, count, |name, kept| {
+            kept.exists().then_some(name)
+        })
     }
 }
 
@@ -483,7 +561,10 @@ pub struct SortedSet<'a> {
 
 impl<'a> SortedSet<'a> {
     /// How many members it has.
-    #[expect(clippy::len_without_is_empty, reason = "a sorted set without members is none")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a sorted set without members is none"
+    )]
     pub fn len(&self) -> usize {
         self.body.order.len()
     }
@@ -510,19 +591,27 @@ impl<'a> SortedSet<'a> {
         ranks: Range<usize>,
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], f64)> + use<'a> {
         let body = self.body;
-        body.order.range(ranks).map(|&(score, id)| (body.name(id), score))
+        body.order
+            .range(ranks)
+            .map(|&(score, id)| (body.name(id), score))
     }
 
     /// A member at random.
     pub fn random(&self, pick: Pick<'_>) -> Option<(&'a [u8], f64)> {
         let length = self.len() as u64;
-        let rank = if length == 0 { return None } else { pick(length) as usize };
+        let rank = if length == 0 {
+            return None;
+        } else {
+            pick(length) as usize
+        };
         self.range(rank..rank + 1).next()
     }
 
     /// Walks on from a cursor, which is 0 at the start and at the end.
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<(&'a [u8], f64)>) {
-        walk(&self.body.members, cursor, count, |name, kept| Some((name, score_of(kept)?)))
+        walk(&self.body.members, cursor, count, |name, kept| {
+            Some((name, score_of(kept)?))
+        })
     }
 }
 
@@ -535,7 +624,10 @@ pub struct List<'a> {
 
 impl<'a> List<'a> {
     /// How many elements it has.
-    #[expect(clippy::len_without_is_empty, reason = "a list without elements is no list")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a list without elements is no list"
+    )]
     pub fn len(&self) -> usize {
         self.body.len()
     }
@@ -546,7 +638,10 @@ impl<'a> List<'a> {
     }
 
     /// The elements at these ranks.
-    pub fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+    pub fn range(
+        &self,
+        ranks: Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
         self.body.range(ranks)
     }
 

@@ -12,16 +12,27 @@ fn origin(region: u8, epoch: u64) -> Origin {
 }
 
 fn dot(time: u64, index: u32) -> Dot {
-    Dot { time: Time(time), index }
+    Dot {
+        time: Time(time),
+        index,
+    }
 }
 
 fn seen<S>(sum: S) -> SeenPart<S> {
-    SeenPart { origin: origin(2, 7), birth: dot(3, 0), at: dot(300, 2), sum }
+    SeenPart {
+        origin: origin(2, 7),
+        birth: dot(3, 0),
+        at: dot(300, 2),
+        sum,
+    }
 }
 
 fn position() -> Position {
     let id = |time, region| FactId {
-        stamp: Stamp { time: Time(time), origin: origin(region, 1) },
+        stamp: Stamp {
+            time: Time(time),
+            origin: origin(region, 1),
+        },
         index: 0,
     };
     let first = Position::pushed(Side::Right, id(10, 1));
@@ -30,43 +41,129 @@ fn position() -> Position {
 
 /// One of every kind.
 fn changes() -> Vec<Change<'static>> {
-    let increment = Increment { birth: dot(5, 1), sum: Number { int: -3, dec: 1 << 100 } };
-    let born = ElementId { origin: origin(1, 1), dot: dot(10, 0) };
-    let bits = Edit::Bits { offset: 7, width: 64, value: u64::MAX };
+    let increment = Increment {
+        birth: dot(5, 1),
+        sum: Number {
+            int: -3,
+            dec: 1 << 100,
+        },
+    };
+    let born = ElementId {
+        origin: origin(1, 1),
+        dot: dot(10, 0),
+    };
+    let bits = Edit::Bits {
+        offset: 7,
+        width: 64,
+        value: u64::MAX,
+    };
     vec![
-        Change::Remove { bodies: Bodies::ALL, deadlines: true },
+        Change::Remove {
+            bodies: Bodies::ALL,
+            deadlines: true,
+        },
         Change::Flush,
         Change::Deadline(Deadline::Never),
         Change::Deadline(Deadline::At(1_700_000_000_000)),
-        Change::ForgetPart { field: None, seen: seen(Number::int(5)) },
-        Change::ForgetPart { field: Some(b"f"), seen: seen(Number::dec(-5)) },
-        Change::ForgetScore { member: b"m", seen: seen(-0.5) },
-        Change::StringSet { value: b"", attached: Attached::Nothing },
-        Change::StringSet { value: b"v", attached: Attached::Deadline(Deadline::At(0)) },
-        Change::StringEdit { edit: Edit::Append(b"x"), carried: Some(9) },
-        Change::StringEdit { edit: Edit::Overwrite { offset: 300, bytes: b"y" }, carried: None },
-        Change::StringEdit { edit: bits, carried: None },
-        Change::StringAdd { increment, carried: Some(0) },
-        Change::FieldSet { field: b"f", value: b"v", attached: Attached::Nothing },
-        Change::FieldAdd { field: b"f", increment, carried: None },
-        Change::FieldRemove { field: b"f", deadlines: false },
-        Change::FieldDeadline { field: b"f", deadline: Deadline::At(3) },
+        Change::ForgetPart {
+            field: None,
+            seen: seen(Number::int(5)),
+        },
+        Change::ForgetPart {
+            field: Some(b"f"),
+            seen: seen(Number::dec(-5)),
+        },
+        Change::ForgetScore {
+            member: b"m",
+            seen: seen(-0.5),
+        },
+        Change::StringSet {
+            value: b"",
+            attached: Attached::Nothing,
+        },
+        Change::StringSet {
+            value: b"v",
+            attached: Attached::Deadline(Deadline::At(0)),
+        },
+        Change::StringEdit {
+            edit: Edit::Append(b"x"),
+            carried: Some(9),
+        },
+        Change::StringEdit {
+            edit: Edit::Overwrite {
+                offset: 300,
+                bytes: b"y",
+            },
+            carried: None,
+        },
+        Change::StringEdit {
+            edit: bits,
+            carried: None,
+        },
+        Change::StringAdd {
+            increment,
+            carried: Some(0),
+        },
+        Change::FieldSet {
+            field: b"f",
+            value: b"v",
+            attached: Attached::Nothing,
+        },
+        Change::FieldAdd {
+            field: b"f",
+            increment,
+            carried: None,
+        },
+        Change::FieldRemove {
+            field: b"f",
+            deadlines: false,
+        },
+        Change::FieldDeadline {
+            field: b"f",
+            deadline: Deadline::At(3),
+        },
         Change::MemberAdd { member: b"m" },
         Change::MemberRemove { member: b"m" },
-        Change::ScoreSet { member: b"m", score: f64::INFINITY },
-        Change::ScoreAdd { member: b"m", increment: Increment { birth: dot(1, 0), sum: 2.5 } },
+        Change::ScoreSet {
+            member: b"m",
+            score: f64::INFINITY,
+        },
+        Change::ScoreAdd {
+            member: b"m",
+            increment: Increment {
+                birth: dot(1, 0),
+                sum: 2.5,
+            },
+        },
         Change::ScoreRemove { member: b"m" },
-        Change::Push { end: End::Head, value: b"a" },
-        Change::Push { end: End::Tail, value: b"b" },
-        Change::Insert { at: position(), value: b"c" },
-        Change::ElementsRemove { first: position(), last: position() },
-        Change::ElementSet { at: position(), born, value: b"d" },
+        Change::Push {
+            end: End::Head,
+            value: b"a",
+        },
+        Change::Push {
+            end: End::Tail,
+            value: b"b",
+        },
+        Change::Insert {
+            at: position(),
+            value: b"c",
+        },
+        Change::ElementsRemove {
+            first: position(),
+            last: position(),
+        },
+        Change::ElementSet {
+            at: position(),
+            born,
+            value: b"d",
+        },
     ]
 }
 
 fn deps() -> Version {
-    let mut deps: Version =
-        [(origin(2, 7), Time(90)), (origin(3, 1), Time(40))].into_iter().collect();
+    let mut deps: Version = [(origin(2, 7), Time(90)), (origin(3, 1), Time(40))]
+        .into_iter()
+        .collect();
     deps.raise_floor(Region::new(2).expect("not 0"), Epoch(6));
     deps
 }
@@ -75,15 +172,25 @@ fn deps() -> Version {
 fn frame() -> Frame {
     let mut writer = FrameWriter::new(3, origin(1, 1_700_000_000_000));
     writer.begin_op(Time(5), &Version::new());
-    writer.push(&Effect { key: b"earlier", change: Change::MemberAdd { member: b"m" } });
+    writer.push(&Effect {
+        key: b"earlier",
+        change: Change::MemberAdd { member: b"m" },
+    });
     writer.end_op();
     writer.seal().expect("one op");
     for (time, change) in (100..).step_by(3).zip(changes()) {
         let deps = if time < 120 { Version::new() } else { deps() };
         writer.begin_op(Time(time), &deps);
         for key in [b"k1".as_slice(), b"k1", b"", b"k2"] {
-            let key = if matches!(change, Change::Flush) { b"" } else { key };
-            writer.push(&Effect { key, change: change.clone() });
+            let key = if matches!(change, Change::Flush) {
+                b""
+            } else {
+                key
+            };
+            writer.push(&Effect {
+                key,
+                change: change.clone(),
+            });
         }
         writer.end_op();
     }
@@ -94,13 +201,19 @@ fn frame() -> Frame {
 fn what_is_written_is_read() {
     let frame = frame();
     assert_eq!(Frame::parse(frame.bytes().clone()), Ok(frame.clone()));
-    assert_eq!((frame.shard(), frame.prev(), frame.first()), (3, Time(5), Time(100)));
+    assert_eq!(
+        (frame.shard(), frame.prev(), frame.first()),
+        (3, Time(5), Time(100))
+    );
     assert_eq!(frame.ops() as usize, changes().len());
     assert_eq!(frame.deps(), &deps());
     for (op, change) in frame.iter().zip(changes()) {
         let effects: Vec<_> = op.effects().collect();
         assert_eq!(effects.len(), 4);
-        assert!(effects.iter().all(|effect| effect.change == change), "{change:?}");
+        assert!(
+            effects.iter().all(|effect| effect.change == change),
+            "{change:?}"
+        );
         if change != Change::Flush {
             let keys: Vec<_> = effects.iter().map(|effect| effect.key).collect();
             assert_eq!(keys, [b"k1".as_slice(), b"k1", b"", b"k2"]);
@@ -114,9 +227,18 @@ fn a_flush_between_effects_loses_no_key() {
     let mut writer = FrameWriter::new(0, origin(1, 1));
     writer.begin_op(Time(1), &Version::new());
     let add = Change::MemberAdd { member: b"m" };
-    writer.push(&Effect { key: b"k", change: add.clone() });
-    writer.push(&Effect { key: b"", change: Change::Flush });
-    writer.push(&Effect { key: b"k", change: add });
+    writer.push(&Effect {
+        key: b"k",
+        change: add.clone(),
+    });
+    writer.push(&Effect {
+        key: b"",
+        change: Change::Flush,
+    });
+    writer.push(&Effect {
+        key: b"k",
+        change: add,
+    });
     writer.end_op();
     let frame = Frame::parse(writer.seal().expect("one op").bytes().clone()).expect("a frame");
     let op = frame.iter().next().expect("one op");

@@ -7,12 +7,15 @@
 mod open;
 mod touched;
 mod txn;
+mod waiters;
 
 use crdt::{Change, Clock, Frame, FrameWriter, Key, Origin, Seed, Slot, State, Time, Version};
 
 use touched::Touched;
 pub use touched::Watch;
 pub use txn::Txn;
+pub use waiters::Retry;
+use waiters::Waiters;
 
 /// What a shard is made of; the same in every region but for the origin.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +47,20 @@ pub struct Shard {
     /// The last op issued here.
     written: Time,
     touched: Touched,
+    waiters: Waiters,
     random: fastrand::Rng,
 }
 
 impl Shard {
     /// An empty shard.
     pub fn new(identity: Identity, seed: Seed, chance: u64) -> Self {
-        let Identity { number, first, slots, origin, alone } = identity;
+        let Identity {
+            number,
+            first,
+            slots,
+            origin,
+            alone,
+        } = identity;
         Self {
             state: State::new(seed, first, slots, alone),
             clock: Clock::default(),
@@ -61,26 +71,33 @@ impl Shard {
             deps: Version::new(),
             written: Time::ZERO,
             touched: Touched::default(),
+            waiters: Waiters::default(),
             random: fastrand::Rng::with_seed(chance),
         }
     }
 
     /// Runs what a client asked for. What it wrote becomes one op.
-    pub fn transact<'a, R>(
-        &'a mut self,
+    pub fn transact<R>(
+        &mut self,
         now_ms: u64,
-        first: Option<Key<'a>>,
-        run: impl FnOnce(&mut Txn<'a>) -> R,
+        first: Option<Key<'_>>,
+        run: impl FnOnce(&mut Txn<'_>) -> R,
     ) -> R {
-        let mut txn = Txn { shard: self, now_ms, first, op: None };
+        let mut txn = Txn {
+            shard: self,
+            now_ms,
+            first,
+            op: None,
+        };
         let result = run(&mut txn);
         txn.finish();
+        self.serve(now_ms);
         result
     }
 
     /// Applies a frame from another region, or from the log, from after `skip` on. The caller has
     /// seen to it that its deps are covered and that nothing is missing before it.
-    pub fn apply(&mut self, frame: &Frame, skip: Time) {
+    pub fn apply(&mut self, frame: &Frame, skip: Time, now_ms: u64) {
         for op in frame {
             if op.stamp.time <= skip {
                 continue;
@@ -94,6 +111,7 @@ impl Shard {
             self.version.advance(op.stamp.origin, op.stamp.time);
             self.deps.advance(op.stamp.origin, op.stamp.time);
         }
+        self.serve(now_ms);
     }
 
     /// Notes for whoever waits on a key or watches it that it has changed.
@@ -102,6 +120,7 @@ impl Shard {
             self.touched.all();
         } else {
             self.touched.key(name);
+            self.waiters.touch(name);
         }
     }
 
@@ -161,15 +180,20 @@ impl Shard {
     /// A key at random, or `None` if there is none.
     pub fn random_key(&mut self, now_ms: u64) -> Option<Box<[u8]>> {
         let random = &mut self.random;
-        let taken: Vec<Slot> =
-            self.state.slots().filter(|&slot| 0 < self.state.slot_len(slot)).collect();
+        let taken: Vec<Slot> = self
+            .state
+            .slots()
+            .filter(|&slot| 0 < self.state.slot_len(slot))
+            .collect();
         // Keys past their deadline are few; a bound keeps an unlucky run short.
         for _ in 0..100 {
             if taken.is_empty() {
                 return None;
             }
             let slot = taken[random.usize(0..taken.len())];
-            let name = self.state.random_key(slot, &mut |below| random.u64(0..below))?;
+            let name = self
+                .state
+                .random_key(slot, &mut |below| random.u64(0..below))?;
             let key = self.state.seed().key(name);
             if self.state.kind(&key, now_ms).is_some() {
                 return Some(name.into());

@@ -17,11 +17,16 @@ impl Txn<'_> {
     /// Writes one effect: into the op, and into the state.
     pub(super) fn emit(&mut self, key: &Key<'_>, change: Change<'_>) {
         let mut op = self.open();
-        let effect = Effect { key: key.name, change };
+        let effect = Effect {
+            key: key.name,
+            change,
+        };
         if !self.shard.alone {
             self.shard.frame.push(&effect);
         }
-        self.shard.state.apply(op.applying, op.effects, key, &effect.change);
+        self.shard
+            .state
+            .apply(op.applying, op.effects, key, &effect.change);
         self.shard.touch(key.name, &effect.change);
         op.effects += 1;
         self.op = Some(op);
@@ -37,14 +42,23 @@ impl Txn<'_> {
     /// The identity of the fact that the next effect leaves behind.
     pub(super) fn next_fact(&mut self) -> FactId {
         let op = self.open();
-        let stamp = Stamp { time: op.time, origin: self.shard.origin };
-        FactId { stamp, index: op.effects }
+        let stamp = Stamp {
+            time: op.time,
+            origin: self.shard.origin,
+        };
+        FactId {
+            stamp,
+            index: op.effects,
+        }
     }
 
     /// As [`Txn::next_fact`], without the origin.
     pub(super) fn next_dot(&mut self) -> Dot {
         let op = self.open();
-        Dot { time: op.time, index: op.effects }
+        Dot {
+            time: op.time,
+            index: op.effects,
+        }
     }
 
     /// The op, opened now if it is not.
@@ -61,11 +75,21 @@ impl Txn<'_> {
 impl super::Shard {
     fn open(&mut self, now_ms: u64) -> OpenOp {
         let time = self.clock.tick(now_ms);
-        let applying = self.state.begin(Stamp { time, origin: self.origin }, None);
+        let applying = self.state.begin(
+            Stamp {
+                time,
+                origin: self.origin,
+            },
+            None,
+        );
         if !self.alone {
             self.frame.begin_op(time, &self.deps);
         }
-        OpenOp { applying, time, effects: 0 }
+        OpenOp {
+            applying,
+            time,
+            effects: 0,
+        }
     }
 
     /// Ends an op: it has its place in the log, and links may send it.

@@ -37,7 +37,9 @@ impl Touched {
     /// Every key has changed.
     pub(super) fn all(&mut self) {
         self.changes += 1;
-        self.watched.values_mut().for_each(|watched| watched.last = self.changes);
+        self.watched
+            .values_mut()
+            .for_each(|watched| watched.last = self.changes);
     }
 
     /// A session watches a key from now on.
@@ -58,7 +60,9 @@ impl Touched {
 
     /// Whether a key that is watched has changed.
     pub(super) fn has_changed(&self, name: &[u8], since: Watch) -> bool {
-        self.watched.get(name).is_some_and(|watched| since.0 < watched.last)
+        self.watched
+            .get(name)
+            .is_some_and(|watched| since.0 < watched.last)
     }
 }
 

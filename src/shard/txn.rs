@@ -30,7 +30,7 @@ pub struct Txn<'a> {
 }
 
 /// Reading. What is past its deadline is not there.
-impl<'a> Txn<'a> {
+impl Txn<'_> {
     /// The time that deadlines are held against: milliseconds since 1970.
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
@@ -80,25 +80,46 @@ impl<'a> Txn<'a> {
     /// The hash at a key.
     pub fn hash(&self, key: &Key<'_>) -> Result<Option<Hash<'_>>, CommandError> {
         let found = self.check(key, Kind::Hash)?;
-        Ok(if found { self.shard.state.hash(key, self.now_ms) } else { None })
+        Ok(if found {
+            self.shard.state.hash(key, self.now_ms)
+        } else {
+            None
+        })
     }
 
     /// The set at a key.
     pub fn set(&self, key: &Key<'_>) -> Result<Option<Set<'_>>, CommandError> {
         let found = self.check(key, Kind::Set)?;
-        Ok(if found { self.shard.state.set(key) } else { None })
+        Ok(if found {
+            self.shard.state.set(key)
+        } else {
+            None
+        })
     }
 
     /// The sorted set at a key.
     pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
         let found = self.check(key, Kind::SortedSet)?;
-        Ok(if found { self.shard.state.sorted_set(key) } else { None })
+        Ok(if found {
+            self.shard.state.sorted_set(key)
+        } else {
+            None
+        })
     }
 
     /// The list at a key.
     pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
         let found = self.check(key, Kind::List)?;
-        Ok(if found { self.shard.state.list(key) } else { None })
+        Ok(if found {
+            self.shard.state.list(key)
+        } else {
+            None
+        })
+    }
+
+    /// Chance, for commands that pick at random.
+    pub const fn random(&mut self) -> &mut fastrand::Rng {
+        self.shard.random()
     }
 
     /// The shard, for what is not about one key.
@@ -126,7 +147,9 @@ impl Txn<'_> {
     pub fn flush(&mut self) {
         let mut counted = Vec::new();
         for slot in self.shard.state.slots() {
-            self.shard.state.keys_with_parts(slot, |name| counted.push(Box::<[u8]>::from(name)));
+            self.shard
+                .state
+                .keys_with_parts(slot, |name| counted.push(Box::<[u8]>::from(name)));
         }
         for name in &counted {
             let key = self.shard.state.seed().key(name);
@@ -142,7 +165,13 @@ impl Txn<'_> {
         let survey = self.shard.state.survey(key);
         if survey.bodies != Bodies::NONE || survey.deadlines {
             self.forget_parts(key, Bodies::ALL);
-            self.emit(key, Change::Remove { bodies: Bodies::ALL, deadlines: true });
+            self.emit(
+                key,
+                Change::Remove {
+                    bodies: Bodies::ALL,
+                    deadlines: true,
+                },
+            );
         }
     }
 
@@ -163,7 +192,13 @@ impl Txn<'_> {
         let others = survey.bodies.but(kind.bodies());
         if others != Bodies::NONE {
             self.forget_parts(key, others);
-            self.emit(key, Change::Remove { bodies: others, deadlines: false });
+            self.emit(
+                key,
+                Change::Remove {
+                    bodies: others,
+                    deadlines: false,
+                },
+            );
         }
         survey
     }
@@ -177,12 +212,24 @@ impl Txn<'_> {
         }
         if bodies.has(Bodies::HASH) {
             for (field, seen) in self.shard.state.all_field_parts(key) {
-                self.emit(key, Change::ForgetPart { field: Some(&field), seen });
+                self.emit(
+                    key,
+                    Change::ForgetPart {
+                        field: Some(&field),
+                        seen,
+                    },
+                );
             }
         }
         if bodies.has(Bodies::SORTED_SET) {
             for (member, seen) in self.shard.state.all_score_parts(key) {
-                self.emit(key, Change::ForgetScore { member: &member, seen });
+                self.emit(
+                    key,
+                    Change::ForgetScore {
+                        member: &member,
+                        seen,
+                    },
+                );
             }
         }
     }
@@ -214,7 +261,13 @@ impl Txn<'_> {
         if survey.counts || outweighed {
             self.rewrite(key, survey);
         }
-        self.emit(key, Change::StringEdit { edit, carried: survey.ends_at });
+        self.emit(
+            key,
+            Change::StringEdit {
+                edit,
+                carried: survey.ends_at,
+            },
+        );
     }
 
     /// Adds to a string that is a number or not there; the caller has checked that, and the range.
@@ -225,19 +278,40 @@ impl Txn<'_> {
         }
         let own = self.shard.state.string_facts(key, self.shard.origin).own;
         let increment = self.increment(own, by);
-        self.emit(key, Change::StringAdd { increment, carried: survey.ends_at });
+        self.emit(
+            key,
+            Change::StringAdd {
+                increment,
+                carried: survey.ends_at,
+            },
+        );
     }
 
     /// Writes the value so far as a base.
     fn rewrite(&mut self, key: &Key<'_>, survey: Survey) {
-        let value = self.shard.state.string(key, self.now_ms).unwrap_or_default().into_owned();
+        let value = self
+            .shard
+            .state
+            .string(key, self.now_ms)
+            .unwrap_or_default()
+            .into_owned();
         self.string_replace(key, &value, Attached::Nothing, survey);
     }
 
-    fn increment<S: std::ops::Add<Output = S>>(&mut self, own: Option<(Dot, S)>, by: S) -> Increment<S> {
+    fn increment<S: std::ops::Add<Output = S>>(
+        &mut self,
+        own: Option<(Dot, S)>,
+        by: S,
+    ) -> Increment<S> {
         match own {
-            Some((birth, sum)) => Increment { birth, sum: sum + by },
-            None => Increment { birth: self.next_dot(), sum: by },
+            Some((birth, sum)) => Increment {
+                birth,
+                sum: sum + by,
+            },
+            None => Increment {
+                birth: self.next_dot(),
+                sum: by,
+            },
         }
     }
 }
@@ -245,7 +319,13 @@ impl Txn<'_> {
 /// Hashes.
 impl Txn<'_> {
     /// Sets a field. Returns whether it is new.
-    pub fn hash_set(&mut self, key: &Key<'_>, field: &[u8], value: &[u8], attached: Attached) -> bool {
+    pub fn hash_set(
+        &mut self,
+        key: &Key<'_>,
+        field: &[u8],
+        value: &[u8],
+        attached: Attached,
+    ) -> bool {
         self.prepare(key, Kind::Hash);
         let (existed, ends_at) = self.prepare_field(key, field);
         let attached = match (attached, ends_at) {
@@ -255,7 +335,14 @@ impl Txn<'_> {
         if existed {
             self.forget_field(key, field);
         }
-        self.emit(key, Change::FieldSet { field, value, attached });
+        self.emit(
+            key,
+            Change::FieldSet {
+                field,
+                value,
+                attached,
+            },
+        );
         !existed
     }
 
@@ -263,9 +350,20 @@ impl Txn<'_> {
     pub fn hash_add(&mut self, key: &Key<'_>, field: &[u8], by: Number) {
         self.prepare(key, Kind::Hash);
         let (_, carried) = self.prepare_field(key, field);
-        let own = self.shard.state.field_facts(key, field, self.shard.origin).own;
+        let own = self
+            .shard
+            .state
+            .field_facts(key, field, self.shard.origin)
+            .own;
         let increment = self.increment(own, by);
-        self.emit(key, Change::FieldAdd { field, increment, carried });
+        self.emit(
+            key,
+            Change::FieldAdd {
+                field,
+                increment,
+                carried,
+            },
+        );
     }
 
     /// Removes a field. Returns whether it was there.
@@ -274,7 +372,13 @@ impl Txn<'_> {
         let (existed, _) = self.prepare_field(key, field);
         if existed {
             self.forget_field(key, field);
-            self.emit(key, Change::FieldRemove { field, deadlines: true });
+            self.emit(
+                key,
+                Change::FieldRemove {
+                    field,
+                    deadlines: true,
+                },
+            );
         }
         existed
     }
@@ -291,7 +395,13 @@ impl Txn<'_> {
         let existed = hash.is_some_and(|hash| hash.contains(field));
         if !existed && deadlines {
             self.forget_field(key, field);
-            self.emit(key, Change::FieldRemove { field, deadlines: true });
+            self.emit(
+                key,
+                Change::FieldRemove {
+                    field,
+                    deadlines: true,
+                },
+            );
             return (false, None);
         }
         (existed, ends_at)
@@ -299,7 +409,13 @@ impl Txn<'_> {
 
     fn forget_field(&mut self, key: &Key<'_>, field: &[u8]) {
         for seen in self.shard.state.field_parts(key, field) {
-            self.emit(key, Change::ForgetPart { field: Some(field), seen });
+            self.emit(
+                key,
+                Change::ForgetPart {
+                    field: Some(field),
+                    seen,
+                },
+            );
         }
     }
 }
@@ -309,7 +425,11 @@ impl Txn<'_> {
     /// Adds a member. Returns whether it is new.
     pub fn set_add(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
         self.prepare(key, Kind::Set);
-        let existed = self.shard.state.set(key).is_some_and(|set| set.contains(member));
+        let existed = self
+            .shard
+            .state
+            .set(key)
+            .is_some_and(|set| set.contains(member));
         self.emit(key, Change::MemberAdd { member });
         !existed
     }
@@ -317,7 +437,11 @@ impl Txn<'_> {
     /// Removes a member. Returns whether it was there.
     pub fn set_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
         self.prepare(key, Kind::Set);
-        let existed = self.shard.state.set(key).is_some_and(|set| set.contains(member));
+        let existed = self
+            .shard
+            .state
+            .set(key)
+            .is_some_and(|set| set.contains(member));
         if existed {
             self.emit(key, Change::MemberRemove { member });
         }
@@ -394,7 +518,13 @@ impl Txn<'_> {
         let at = |rank: Option<usize>| list.zip(rank).and_then(|(list, rank)| list.position(rank));
         let (before, after) = (at(rank.checked_sub(1)), at(Some(rank)));
         if before.is_none() && after.is_none() {
-            self.emit(key, Change::Push { end: End::Tail, value });
+            self.emit(
+                key,
+                Change::Push {
+                    end: End::Tail,
+                    value,
+                },
+            );
             return;
         }
         let id = self.next_fact();

@@ -1,0 +1,26 @@
+//! Time: the only place that asks the operating system for it.
+
+#![expect(clippy::disallowed_methods, reason = "everybody else asks here")]
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// When the process first asked.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The wall clock, milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    now_us() / 1_000
+}
+
+/// The wall clock, microseconds since 1970.
+pub fn now_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
+/// A clock that never goes back, nanoseconds since the process first asked.
+pub fn monotonic_ns() -> u64 {
+    START.elapsed().as_nanos() as u64
+}

@@ -1,0 +1,90 @@
+//! All commands, and finding one by name.
+
+use std::sync::LazyLock;
+
+use super::Command;
+
+/// The families.
+static FAMILIES: &[&[Command]] = &[
+    super::string::COMMANDS,
+    super::counter::COMMANDS,
+    super::keys::COMMANDS,
+    super::transaction::COMMANDS,
+    super::connection::COMMANDS,
+    super::server::COMMANDS,
+];
+
+/// Every command, family by family.
+pub static COMMANDS: LazyLock<Vec<&'static Command>> =
+    LazyLock::new(|| FAMILIES.iter().copied().flatten().collect());
+
+/// Places for names: a power of two, and several times as many as there are commands.
+const PLACES: usize = 2048;
+
+/// Where each command is: its number from 1 on, or 0.
+static PLACED: LazyLock<Vec<u16>> = LazyLock::new(|| {
+    let mut places = vec![0; PLACES];
+    for (number, command) in (1..).zip(COMMANDS.iter()) {
+        let free = probes(command.name.as_bytes()).find(|&at| places[at] == 0);
+        places[free.expect("there are more places than commands")] = number;
+    }
+    places
+});
+
+/// The command of this name, in upper or lower case. Costs O(1).
+pub fn find(name: &[u8]) -> Option<&'static Command> {
+    let places = &*PLACED;
+    let numbers = probes(name)
+        .map(|at| usize::from(places[at]))
+        .take_while(|&number| number != 0);
+    let mut found = numbers.map(|number| COMMANDS[number - 1]);
+    found.find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The places at which to look for a name, one after the other.
+fn probes(name: &[u8]) -> impl Iterator<Item = usize> {
+    // FNV-1a; names come from clients, but the table does not grow by them.
+    let mix = |hash: u64, byte: &u8| {
+        (hash ^ u64::from(byte.to_ascii_uppercase())).wrapping_mul(0x0100_0000_01b3)
+    };
+    let hash = name.iter().take(32).fold(0xcbf2_9ce4_8422_2325, mix);
+    let start = (hash ^ hash >> 32) as usize;
+    (0..PLACES).map(move |step| (start + step) % PLACES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_whatever_its_case() {
+        for command in COMMANDS.iter() {
+            let found = find(command.name.to_ascii_lowercase().as_bytes()).expect(command.name);
+            assert_eq!(found.name, command.name);
+        }
+        assert!(find(b"NOSUCH").is_none());
+        assert!(find(b"").is_none());
+    }
+
+    #[test]
+    fn rows_make_sense() {
+        let mut names = BTreeSet::new();
+        for command in COMMANDS.iter() {
+            assert!(
+                names.insert(command.name),
+                "{} is there twice",
+                command.name
+            );
+            assert_eq!(command.name, command.name.to_ascii_uppercase());
+            assert!(command.summary.ends_with('.'), "{}", command.name);
+            assert_eq!(
+                command.writes(),
+                !command.conflict.is_empty(),
+                "{}",
+                command.name
+            );
+        }
+    }
+}

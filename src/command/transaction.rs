@@ -1,0 +1,136 @@
+//! Transactions: `MULTI` queues, `EXEC` runs all as one op unless a watched key has changed.
+
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use crate::proxy::{Call, Server, transaction};
+use crate::session::{Session, Watched};
+
+const FLAGS: Flags = Flags::FAST.and(Flags::NO_MULTI);
+
+pub(super) const COMMANDS: &[Command] = &[
+    row("MULTI", 1, Keys::None, "Begins a transaction.", multi),
+    row("EXEC", 1, Keys::None, "Runs a transaction.", exec),
+    row("DISCARD", 1, Keys::None, "Drops a transaction.", discard),
+    row(
+        "WATCH",
+        -2,
+        Keys::ALL,
+        "Makes the next transaction depend on keys.",
+        watch,
+    ),
+    row(
+        "UNWATCH",
+        1,
+        Keys::None,
+        "Makes the next transaction depend on nothing.",
+        unwatch_all,
+    ),
+];
+
+const fn row(
+    name: &'static str,
+    arity: i32,
+    keys: Keys,
+    summary: &'static str,
+    run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
+) -> Command {
+    let (flags, group, run) = (FLAGS, "transactions", Run::Node(run));
+    Command {
+        name,
+        arity,
+        keys,
+        flags,
+        group,
+        summary,
+        conflict: "",
+        run,
+    }
+}
+
+fn multi(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if call.session.queue.is_some() {
+        return Err(CommandError::text("ERR MULTI calls can not be nested"));
+    }
+    call.session.queue = Some(Vec::new());
+    call.session.queue_broken = false;
+    reply.ok();
+    Ok(())
+}
+
+fn discard(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if call.session.queue.take().is_none() {
+        return Err(CommandError::text("ERR DISCARD without MULTI"));
+    }
+    unwatch(call.server, call.session);
+    reply.ok();
+    Ok(())
+}
+
+fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let Some(queue) = call.session.queue.take() else {
+        return Err(CommandError::text("ERR EXEC without MULTI"));
+    };
+    let changed = has_changed(call);
+    unwatch(call.server, call.session);
+    if std::mem::take(&mut call.session.queue_broken) {
+        return Err(CommandError::ExecAbort);
+    }
+    if changed {
+        reply.null_array();
+        return Ok(());
+    }
+    transaction(call, &queue, reply)
+}
+
+fn has_changed(call: &Call<'_>) -> bool {
+    call.session.watched.iter().any(|watched| {
+        call.server.shards.with(watched.shard, |shard| {
+            let key = shard.state().seed().key(&watched.name);
+            let exists = shard.state().kind(&key, call.now_ms).is_some();
+            shard.has_changed(&watched.name, watched.watch) || (watched.existed && !exists)
+        })
+    })
+}
+
+fn watch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if call.session.queue.is_some() {
+        return Err(CommandError::text("ERR WATCH inside MULTI is not allowed"));
+    }
+    for &name in args.rest() {
+        if call
+            .session
+            .watched
+            .iter()
+            .any(|watched| *watched.name == *name)
+        {
+            continue;
+        }
+        let key = call.server.shards.seed().key(name);
+        let index = call.server.shards.index_of(key.slot);
+        let watched = call.server.shards.with(index, |shard| Watched {
+            shard: index,
+            name: name.into(),
+            existed: shard.state().kind(&key, call.now_ms).is_some(),
+            watch: shard.watch(name),
+        });
+        call.session.watched.push(watched);
+    }
+    call.session.client.facts.lock().watched = call.session.watched.len();
+    reply.ok();
+    Ok(())
+}
+
+fn unwatch_all(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    unwatch(call.server, call.session);
+    reply.ok();
+    Ok(())
+}
+
+/// Forgets what the next transaction depends on.
+pub(crate) fn unwatch(server: &Server, session: &mut Session) {
+    for watched in session.watched.drain(..) {
+        server
+            .shards
+            .with(watched.shard, |shard| shard.unwatch(&watched.name));
+    }
+    session.client.facts.lock().watched = 0;
+}

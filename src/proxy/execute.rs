@@ -1,0 +1,363 @@
+//! From arguments to a reply: finding the command, checking what the client may, finding the shard.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crdt::{Key, Slot};
+use smallvec::SmallVec;
+
+use super::{Call, Server};
+use crate::command::{self, Args, Command, CommandError, Flags, Outcome, Reply, Run, Wait};
+use crate::limits;
+use crate::session::{Queued, Session};
+
+/// What is to happen after a command.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The next one.
+    Next,
+    /// It waits for a key.
+    Block(Blocking),
+}
+
+/// A command that waits.
+#[derive(Debug)]
+pub(super) struct Blocking {
+    /// Its row.
+    pub(super) command: &'static Command,
+    /// Its arguments, owned.
+    pub(super) arguments: Vec<Box<[u8]>>,
+    /// The shard of its keys.
+    pub(super) shard: usize,
+    /// Its keys.
+    pub(super) keys: Vec<Box<[u8]>>,
+    /// Seconds, 0 for ever.
+    pub(super) timeout_s: f64,
+}
+
+/// Runs one request and writes its reply.
+pub(super) fn execute(
+    server: &Arc<Server>,
+    session: &mut Session,
+    arguments: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Step {
+    let mut reply = Reply::new(out, session.protocol);
+    let mark = reply.mark();
+    match admit(server, session, arguments).and_then(|command| match command {
+        Some(command) => run(server, session, command, arguments, &mut reply),
+        None => {
+            reply.simple("QUEUED");
+            Ok(Step::Next)
+        }
+    }) {
+        Ok(step) => step,
+        Err(error) => {
+            reply.rollback(mark);
+            reply.error(&error);
+            Step::Next
+        }
+    }
+}
+
+/// The command, if it may run now; `None` if it was queued.
+fn admit(
+    server: &Arc<Server>,
+    session: &mut Session,
+    arguments: &[&[u8]],
+) -> Result<Option<&'static Command>, CommandError> {
+    let name = arguments.first().copied().unwrap_or_default();
+    let refuse = |session: &mut Session, error| {
+        session.queue_broken |= session.queue.is_some();
+        Err(error)
+    };
+    let Some(command) = command::find(name) else {
+        return refuse(session, CommandError::unknown_command(arguments));
+    };
+    if !command.takes(arguments.len()) {
+        return refuse(session, CommandError::WrongArity(command.name.into()));
+    }
+    if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
+        return refuse(session, CommandError::NoAuth);
+    }
+    server.commands.fetch_add(1, Ordering::Relaxed);
+    if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
+        queue(session, command, arguments)?;
+        return Ok(None);
+    }
+    Ok(Some(command))
+}
+
+fn queue(session: &mut Session, command: &'static Command, arguments: &[&[u8]]) -> Outcome {
+    let Some(queue) = &mut session.queue else {
+        return Ok(());
+    };
+    if limits::QUEUED_COMMANDS_MAX <= queue.len() {
+        session.queue_broken = true;
+        return Err(CommandError::text(
+            "ERR too many commands in one transaction",
+        ));
+    }
+    let arguments = arguments.iter().map(|&argument| argument.into()).collect();
+    queue.push(Queued { command, arguments });
+    Ok(())
+}
+
+/// The keys of a request, with the shard that all of them are on.
+struct Route<'a> {
+    shard: usize,
+    first: Option<Key<'a>>,
+    /// Whether they are in several slots.
+    spread: bool,
+}
+
+fn route<'a>(server: &Server, command: &Command, arguments: &[&'a [u8]]) -> Route<'a> {
+    let mut route = Route {
+        shard: 0,
+        first: None,
+        spread: false,
+    };
+    command.keys.places(arguments, |place| {
+        let name = arguments[place];
+        match route.first {
+            None => {
+                let key = server.shards.seed().key(name);
+                route.shard = server.shards.index_of(key.slot);
+                route.first = Some(key);
+            }
+            Some(first) => route.spread |= Slot::of(name) != first.slot,
+        }
+    });
+    route
+}
+
+fn run(
+    server: &Arc<Server>,
+    session: &mut Session,
+    command: &'static Command,
+    arguments: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> Result<Step, CommandError> {
+    let now_ms = crate::clock::now_ms();
+    let mut args = Args::new(arguments);
+    if let Run::Node(handler) = command.run {
+        handler(
+            &mut Call {
+                server,
+                session,
+                now_ms,
+            },
+            &mut args,
+            reply,
+        )?;
+        return Ok(Step::Next);
+    }
+    let route = route(server, command, arguments);
+    let apart = route.spread && 1 < server.shards.count();
+    let mut call = Call {
+        server,
+        session,
+        now_ms,
+    };
+    match command.run {
+        Run::Shard(_) | Run::Wait(_) if apart => Err(CommandError::CrossSlot),
+        Run::Shard(handler) => {
+            call.transact(route.shard, route.first, |txn| {
+                handler(txn, &mut args, reply)
+            })?;
+            Ok(Step::Next)
+        }
+        Run::Wait(handler) => {
+            let timeout_s = timeout(command, arguments)?;
+            let done = call.transact(route.shard, route.first, |txn| {
+                handler(txn, &mut args, reply)
+            })?;
+            if done == Wait::Done {
+                return Ok(Step::Next);
+            }
+            let mut keys: Vec<Box<[u8]>> = Vec::new();
+            command
+                .keys
+                .places(arguments, |place| keys.push(arguments[place].into()));
+            let arguments = arguments.iter().map(|&argument| argument.into()).collect();
+            Ok(Step::Block(Blocking {
+                command,
+                arguments,
+                shard: route.shard,
+                keys,
+                timeout_s,
+            }))
+        }
+        Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
+            if apart && command.writes() && server.settings.read().active_active {
+                return Err(CommandError::CrossSlot);
+            }
+            each_key(&mut call, command, arguments, reply)?;
+            Ok(Step::Next)
+        }
+        Run::Node(_) => Ok(Step::Next),
+    }
+}
+
+/// Seconds that a blocking command waits: its last argument, or the first of those with counted
+/// keys.
+fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> {
+    let at = match command.keys {
+        command::Keys::Counted { .. } => 1,
+        _ => arguments.len() - 1,
+    };
+    let text = arguments.get(at).copied().unwrap_or_default();
+    let seconds = command::number::parse_f64(text).ok_or(CommandError::TimeoutNotAFloat)?;
+    if seconds < 0.0 {
+        return Err(CommandError::TimeoutNegative);
+    }
+    if !seconds.is_finite() || 1e15 < seconds {
+        return Err(CommandError::text("ERR timeout is out of range"));
+    }
+    Ok(seconds)
+}
+
+/// Commands that treat each key by itself: keys of one shard under one hold of its lock, replies in
+/// the order of the keys.
+fn each_key(
+    call: &mut Call<'_>,
+    command: &Command,
+    arguments: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let mut places: SmallVec<[(usize, usize); 16]> = SmallVec::new();
+    command.keys.places(arguments, |place| {
+        let shard = call.server.shards.index_of(Slot::of(arguments[place]));
+        places.push((shard, place));
+    });
+    match command.run {
+        Run::Sum(handler) => {
+            places.sort_unstable();
+            let mut total = 0;
+            for group in places.chunk_by(|a, b| a.0 == b.0) {
+                total += call.transact(group[0].0, None, |txn| {
+                    group
+                        .iter()
+                        .map(|&(_, place)| handler(txn, arguments[place]))
+                        .sum::<i64>()
+                });
+            }
+            reply.int(total);
+        }
+        Run::Pairs(handler) => {
+            if arguments.len() % 2 == 0 {
+                return Err(CommandError::WrongArity(command.name.into()));
+            }
+            places.sort_unstable();
+            for group in places.chunk_by(|a, b| a.0 == b.0) {
+                call.transact(group[0].0, None, |txn| {
+                    for &(_, place) in group {
+                        handler(txn, arguments[place], arguments[place + 1]);
+                    }
+                });
+            }
+            reply.ok();
+        }
+        Run::Each(handler) => {
+            reply.array(places.len());
+            for group in places.chunk_by(|a, b| a.0 == b.0) {
+                call.transact(group[0].0, None, |txn| {
+                    group
+                        .iter()
+                        .for_each(|&(_, place)| handler(txn, arguments[place], reply));
+                });
+            }
+        }
+        Run::Shard(_) | Run::Wait(_) | Run::Node(_) => {}
+    }
+    Ok(())
+}
+
+/// Runs the commands of a `MULTI`. Those about keys are one op; their keys are in one slot, or on a
+/// node of one shard.
+pub(crate) fn transaction(call: &mut Call<'_>, queue: &[Queued], reply: &mut Reply<'_>) -> Outcome {
+    let argument_lists: Vec<Vec<&[u8]>> = queue
+        .iter()
+        .map(|queued| queued.arguments.iter().map(AsRef::as_ref).collect())
+        .collect();
+    let mut home: Option<Key<'_>> = None;
+    for (queued, arguments) in queue.iter().zip(&argument_lists) {
+        let route = route(call.server, queued.command, arguments);
+        let elsewhere = home.zip(route.first).is_some_and(|(a, b)| a.slot != b.slot);
+        if (route.spread || elsewhere) && 1 < call.server.shards.count() {
+            return Err(CommandError::CrossSlot);
+        }
+        home = home.or(route.first);
+    }
+    let shard = home.map_or(0, |key| call.server.shards.index_of(key.slot));
+    reply.array(queue.len());
+    let mut rest = queue.iter().zip(&argument_lists).peekable();
+    while let Some((queued, arguments)) = rest.peek().copied() {
+        if let Run::Node(handler) = queued.command.run {
+            let mark = reply.mark();
+            if let Err(error) = handler(call, &mut Args::new(arguments), reply) {
+                reply.rollback(mark);
+                reply.error(&error);
+            }
+            rest.next();
+            continue;
+        }
+        call.transact(shard, None, |txn| {
+            while let Some((queued, arguments)) =
+                rest.next_if(|(queued, _)| !matches!(queued.command.run, Run::Node(_)))
+            {
+                let mark = reply.mark();
+                if let Err(error) = run_in(txn, queued.command, arguments, reply) {
+                    reply.rollback(mark);
+                    reply.error(&error);
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Runs a command inside a transaction that holds the lock.
+fn run_in(
+    txn: &mut crate::shard::Txn<'_>,
+    command: &Command,
+    arguments: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let mut args = Args::new(arguments);
+    let mut places: SmallVec<[usize; 16]> = SmallVec::new();
+    command.keys.places(arguments, |place| places.push(place));
+    match command.run {
+        Run::Shard(handler) => handler(txn, &mut args, reply)?,
+        Run::Wait(handler) => {
+            timeout(command, arguments)?;
+            if handler(txn, &mut args, reply)? == Wait::Block {
+                reply.null_array();
+            }
+        }
+        Run::Sum(handler) => {
+            let total = places
+                .iter()
+                .map(|&place| handler(txn, arguments[place]))
+                .sum();
+            reply.int(total);
+        }
+        Run::Each(handler) => {
+            reply.array(places.len());
+            places
+                .iter()
+                .for_each(|&place| handler(txn, arguments[place], reply));
+        }
+        Run::Pairs(handler) => {
+            if arguments.len() % 2 == 0 {
+                return Err(CommandError::WrongArity(command.name.into()));
+            }
+            places
+                .iter()
+                .for_each(|&place| handler(txn, arguments[place], arguments[place + 1]));
+            reply.ok();
+        }
+        Run::Node(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! What the connections of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::RwLock;
+
+use crate::clock;
+use crate::session::Client;
+use crate::shards::Shards;
+
+/// Where the keys of one command may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Several shards that look like one server; see `active_active` in [`Settings`].
+    Enterprise,
+    /// One shard: every command may take any keys.
+    NonClustered,
+}
+
+/// What is set when a node starts, and by `CONFIG SET`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The password, if clients need one.
+    pub password: Option<Vec<u8>>,
+    /// How many clients may be connected.
+    pub clients_max: usize,
+    /// Where the keys of one command may be.
+    pub policy: Policy,
+    /// Whether the stricter rules of a database of several regions hold.
+    pub active_active: bool,
+    /// The port of clients.
+    pub port: u16,
+    /// `CONFIG SET` of what has no effect here but that clients like to set and read back.
+    pub free: std::collections::BTreeMap<String, String>,
+}
+
+/// What a node knows of regions: `REGION …` and the section of `INFO`.
+pub trait Regions: Send + Sync + std::fmt::Debug {
+    /// Tells links that something was written.
+    fn wake(&self);
+    /// `REGION LIST`: one entry a region.
+    fn list(&self, now_ms: u64) -> Vec<RegionState>;
+    /// How many other regions have applied what `wanted` says, by shard.
+    fn applied(&self, wanted: &[(usize, crdt::Version)]) -> usize;
+}
+
+/// One line of `REGION LIST`.
+#[derive(Clone, Debug)]
+pub struct RegionState {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u8,
+    /// Whether it is this one.
+    pub is_self: bool,
+    /// `self`, `live`, `lagging` or `down`.
+    pub state: &'static str,
+    /// How long its last heartbeat has not said that we have everything.
+    pub lag_ms: u64,
+    /// Ops that we know of and it lacks.
+    pub pending_ops: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Server {
+    /// The values.
+    pub shards: Shards,
+    /// What is set.
+    pub settings: RwLock<Settings>,
+    /// Who is connected.
+    pub clients: DashMap<u64, Arc<Client>>,
+    /// The other regions, if there are any.
+    pub regions: std::sync::OnceLock<Arc<dyn Regions>>,
+    /// When the node started, milliseconds since 1970.
+    pub started_ms: u64,
+    /// A random name of this run, 40 hex digits.
+    pub run_id: String,
+    /// Commands executed.
+    pub commands: AtomicU64,
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections refused.
+    pub refused: AtomicU64,
+    /// Until when clients are paused, milliseconds since 1970; and only for writes if the flag is set.
+    pub paused_until_ms: AtomicU64,
+    /// Whether only writes are paused.
+    pub paused_writes_only: AtomicBool,
+    /// Ends the node.
+    pub stop: tokio::sync::Notify,
+    next_client: AtomicU64,
+}
+
+impl Server {
+    /// A server without clients.
+    pub fn new(shards: Shards, settings: Settings) -> Self {
+        let run_id = (0..40).map(|_| char::from_digit(fastrand::u32(0..16), 16).unwrap_or('0'));
+        Self {
+            shards,
+            settings: RwLock::new(settings),
+            clients: DashMap::new(),
+            regions: std::sync::OnceLock::new(),
+            started_ms: clock::now_ms(),
+            run_id: run_id.collect(),
+            commands: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            paused_until_ms: AtomicU64::new(0),
+            paused_writes_only: AtomicBool::new(false),
+            stop: tokio::sync::Notify::new(),
+            next_client: AtomicU64::new(1),
+        }
+    }
+
+    /// A new client's id.
+    pub fn client_id(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Something was written: links have something to send.
+    pub fn wrote(&self) {
+        if let Some(regions) = self.regions.get() {
+            regions.wake();
+        }
+    }
+}

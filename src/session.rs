@@ -1,0 +1,150 @@
+//! The state of one client, without its socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crdt::Version;
+use parking_lot::Mutex;
+
+use crate::command::Command;
+use crate::resp::Protocol;
+use crate::shard::Watch;
+
+/// What other connections may see and do of a client: `CLIENT LIST`, `CLIENT KILL`.
+#[derive(Debug)]
+pub struct Client {
+    /// Its id.
+    pub id: u64,
+    /// Where it connects from.
+    pub address: String,
+    /// Where it connects to.
+    pub local: String,
+    /// When it came, milliseconds since 1970.
+    pub since_ms: u64,
+    /// What changes while it is connected.
+    pub facts: Mutex<Facts>,
+    /// When it last sent something, milliseconds since 1970.
+    pub active_ms: AtomicU64,
+    /// Whether it is to be disconnected.
+    pub killed: AtomicBool,
+    /// Wakes its connection: to end, or to stop waiting.
+    pub wake: tokio::sync::Notify,
+}
+
+/// What changes of a client while it is connected.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `CLIENT SETNAME`.
+    pub name: Vec<u8>,
+    /// The last command.
+    pub command: &'static str,
+    /// `CLIENT SETINFO lib-name`.
+    pub library: Vec<u8>,
+    /// `CLIENT SETINFO lib-ver`.
+    pub library_version: Vec<u8>,
+    /// 2 or 3.
+    pub protocol: i64,
+    /// Commands queued in a `MULTI`, or -1.
+    pub queued: i64,
+    /// Keys watched.
+    pub watched: usize,
+    /// Whether it waits in a blocking command.
+    pub blocked: bool,
+    /// How `CLIENT UNBLOCK` ended the waiting, if it did.
+    pub unblocked: Option<Unblock>,
+}
+
+/// How a client is told that it waits no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if its time were over.
+    Timeout,
+    /// With an error.
+    Error,
+}
+
+/// What `CLIENT REPLY` asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replies {
+    /// Every reply.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// None to the next command.
+    SkipNext,
+    /// None to this command.
+    Skip,
+}
+
+/// A command that waits for `EXEC`.
+#[derive(Debug)]
+pub struct Queued {
+    /// Its row.
+    pub command: &'static Command,
+    /// Its arguments, the name first.
+    pub arguments: Vec<Box<[u8]>>,
+}
+
+/// A key that `EXEC` depends on.
+#[derive(Debug)]
+pub struct Watched {
+    /// Its shard.
+    pub shard: usize,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Its state at the `WATCH`.
+    pub watch: Watch,
+    /// Whether it existed then.
+    pub existed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    /// What others may see of it.
+    pub client: Arc<Client>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether it may do more than authenticate.
+    pub authenticated: bool,
+    /// What it wants to be replied.
+    pub replies: Replies,
+    /// The commands of a `MULTI`, if one is open.
+    pub queue: Option<Vec<Queued>>,
+    /// Whether a command of the `MULTI` was refused.
+    pub queue_broken: bool,
+    /// What `EXEC` depends on.
+    pub watched: Vec<Watched>,
+    /// What it has written and read, by shard: for `REGION TOKEN` and `REGION WAIT`.
+    pub seen: Vec<(usize, Version)>,
+    /// The shards that it has written to.
+    pub written: Vec<usize>,
+    /// Whether the connection ends after this reply.
+    pub closing: bool,
+}
+
+impl Session {
+    /// A session that has just begun.
+    pub const fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        Self {
+            client,
+            protocol: Protocol::Resp2,
+            authenticated,
+            replies: Replies::On,
+            queue: None,
+            queue_broken: false,
+            watched: Vec::new(),
+            seen: Vec::new(),
+            written: Vec::new(),
+            closing: false,
+        }
+    }
+
+    /// Remembers that it wrote to a shard.
+    pub fn note_write(&mut self, shard: usize) {
+        if !self.written.contains(&shard) {
+            self.written.push(shard);
+        }
+    }
+}
