@@ -1,0 +1,133 @@
+//! The `REGION` commands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Commands as _;
+use testing::wait_until;
+
+use crate::{Server, error_of};
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Fields of one region's row in `REGION LIST`, as text.
+fn row(redis: &mut redis::Connection, region: &str) -> BTreeMap<String, String> {
+    let rows: Vec<BTreeMap<String, String>> =
+        redis::cmd("REGION").arg("LIST").query(redis).unwrap();
+    rows.into_iter()
+        .find(|row| row["name"] == region)
+        .expect("every region has a row")
+}
+
+#[test]
+fn list_tells_who_is_there_and_who_is_behind() {
+    let server = Server::start(2);
+    let mut one = server.connect(1);
+    let own = row(&mut one, "one");
+    assert_eq!((own["self"].as_str(), own["state"].as_str()), ("1", "self"));
+    assert!(wait_until(LIMIT, || row(&mut one, "two")["state"] == "live"));
+    server.0.cut(1, 2);
+    let () = one.set("k", "v").unwrap();
+    assert!(wait_until(LIMIT, || row(&mut one, "two")["state"] == "down"));
+    let other = row(&mut one, "two");
+    assert_eq!(other["pending-ops"], "1", "{other:?}");
+    assert!(0 < other["lag-ms"].parse::<u64>().unwrap(), "{other:?}");
+    server.0.heal(1, 2);
+    assert!(wait_until(LIMIT, || {
+        let other = row(&mut one, "two");
+        other["state"] == "live" && other["pending-ops"] == "0" && other["lag-ms"] == "0"
+    }));
+}
+
+#[test]
+fn wait_counts_the_regions_that_have_it() {
+    let server = Server::start(3);
+    let mut one = server.connect(1);
+    let () = one.set("k", "v").unwrap();
+    let mut wait = |count: usize, limit_ms: usize| -> usize {
+        redis::cmd("REGION")
+            .arg("WAIT")
+            .arg(count)
+            .arg(limit_ms)
+            .query(&mut one)
+            .unwrap()
+    };
+    assert_eq!(wait(2, 10_000), 2);
+    let () = server.connect(1).set("other", "v").unwrap();
+    server.0.cut(1, 3);
+    server.0.cut(2, 3);
+    // Nothing new on this connection: still both have it.
+    assert_eq!(wait(2, 50), 2);
+    let mut one = server.connect(1);
+    let () = one.set("k", "w").unwrap();
+    let reached: usize = redis::cmd("REGION")
+        .arg("WAIT")
+        .arg(2)
+        .arg(300)
+        .query(&mut one)
+        .unwrap();
+    assert_eq!(reached, 1);
+}
+
+#[test]
+fn a_token_carries_a_session_to_another_region() {
+    let server = Server::start(2);
+    let (mut one, mut two) = (server.connect(1), server.connect(2));
+    server.0.cut(1, 2);
+    let () = one.set("k", "v").unwrap();
+    let token: Vec<u8> = redis::cmd("REGION").arg("TOKEN").query(&mut one).unwrap();
+    let ready = |two: &mut redis::Connection, limit_ms: usize| -> i64 {
+        redis::cmd("REGION")
+            .arg("READY")
+            .arg(&token)
+            .arg(limit_ms)
+            .query(two)
+            .unwrap()
+    };
+    assert_eq!(ready(&mut two, 50), 0);
+    server.0.heal(1, 2);
+    assert_eq!(ready(&mut two, 10_000), 1);
+    assert_eq!(two.get::<_, String>("k").unwrap(), "v");
+    let nonsense = redis::cmd("REGION")
+        .arg("READY")
+        .arg("nonsense")
+        .query::<i64>(&mut two);
+    assert!(!error_of(nonsense).is_empty());
+}
+
+#[test]
+fn digests_differ_exactly_where_contents_do() {
+    let server = Server::start(2);
+    let (mut one, mut two) = (server.connect(1), server.connect(2));
+    let digest = |redis: &mut redis::Connection, slot: Option<u16>| -> String {
+        redis::cmd("REGION")
+            .arg("DIGEST")
+            .arg(slot)
+            .query(redis)
+            .unwrap()
+    };
+    let () = one.set("{a}k", "v").unwrap();
+    assert!(wait_until(LIMIT, || digest(&mut one, None) == digest(&mut two, None)));
+    server.0.cut(1, 2);
+    let (slot_a, slot_b) = (Some(15495), Some(3300));
+    let () = one.set("{a}k", "w").unwrap();
+    assert_ne!(digest(&mut one, None), digest(&mut two, None));
+    assert_ne!(digest(&mut one, slot_a), digest(&mut two, slot_a));
+    assert_eq!(digest(&mut one, slot_b), digest(&mut two, slot_b));
+    server.0.heal(1, 2);
+    assert!(wait_until(LIMIT, || digest(&mut one, None) == digest(&mut two, None)));
+}
+
+#[test]
+fn explain_tells_what_a_value_is_made_of() {
+    let server = Server::node();
+    let mut redis = server.connect(1);
+    let () = redis.set("k", "v").unwrap();
+    let explained: redis::Value = redis::cmd("REGION")
+        .arg("EXPLAIN")
+        .arg("k")
+        .query(&mut redis)
+        .unwrap();
+    let text = format!("{explained:?}");
+    assert!(text.contains("string") && text.contains("one"), "{text}");
+}
