@@ -131,12 +131,11 @@ impl KeyState {
 
     /// The container of a kind, made now if there is none.
     pub(crate) fn body_mut(&mut self, kind: Kind) -> Option<&mut Body> {
-        let at = match self.bodies.iter().position(|body| body.kind() == kind) {
-            Some(at) => at,
-            None => {
-                self.bodies.push(Body::empty(kind)?);
-                self.bodies.len() - 1
-            }
+        let at = if let Some(at) = self.bodies.iter().position(|body| body.kind() == kind) {
+            at
+        } else {
+            self.bodies.push(Body::empty(kind)?);
+            self.bodies.len() - 1
         };
         Some(&mut self.bodies[at])
     }
@@ -182,7 +181,9 @@ pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) 
         Kind::String => state
             .register()
             .and_then(|register| register.latest(origins)),
-        _ => state.body(kind).and_then(|body| body.latest(origins)),
+        Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => {
+            state.body(kind).and_then(|body| body.latest(origins))
+        }
     };
     let all = [first, second].into_iter().chain(kinds);
     all.max_by(|&a, &b| match (latest(a), latest(b)) {
@@ -379,7 +380,7 @@ impl SortedSetBody {
     /// The rank of a member with its score, or where it would be.
     pub(crate) fn rank(&self, member: &[u8], score: f64) -> usize {
         self.order.partition_point(|&(other, id)| {
-            other < score || (other == score && self.name(id) < member)
+            other < score || (other <= score && self.name(id) < member)
         })
     }
 

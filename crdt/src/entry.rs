@@ -125,15 +125,12 @@ const fn attached_flag(attached: Attached) -> u8 {
 
 fn head(name: &[u8], flags: u8) -> (u8, Small) {
     let mut head = Small::default();
-    match u8::try_from(name.len()) {
-        Ok(length) => {
-            head.push(&[length]);
-            (flags, head)
-        }
-        Err(_) => {
-            head.push(&(name.len() as u32).to_le_bytes());
-            (flags | LONG_NAME, head)
-        }
+    if let Ok(length) = u8::try_from(name.len()) {
+        head.push(&[length]);
+        (flags, head)
+    } else {
+        head.push(&(name.len() as u32).to_le_bytes());
+        (flags | LONG_NAME, head)
     }
 }
 

@@ -11,8 +11,10 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
+mod apply;
 mod body;
 mod codec;
+mod edit;
 mod effect;
 mod entry;
 mod fact;
@@ -27,6 +29,7 @@ mod sequence;
 mod slot;
 mod stamp;
 mod state;
+mod survey;
 mod table;
 mod thin;
 mod version;
@@ -44,5 +47,6 @@ pub use position::{Position, Side, Step};
 pub use slot::{Key, SLOTS, Seed, Slot};
 pub use stamp::{Clock, Dot, FactId, Stamp, Time};
 pub use state::{Applying, State};
+pub use survey::{Facts, Survey};
 pub use version::Version;
-pub use view::{Facts, Hash, List, Pick, Set, SortedSet, Survey};
+pub use view::{FieldValue, Hash, List, Pick, Set, SortedSet};

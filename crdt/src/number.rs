@@ -100,8 +100,7 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
 pub fn parse_decimal(text: &[u8]) -> Option<i128> {
     let (negative, rest) = match text {
         [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
     };
     let (mantissa, exponent) = match rest.iter().position(|b| b.eq_ignore_ascii_case(&b'e')) {
         Some(at) => {

@@ -10,13 +10,12 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::effect::{Attached, Deadline, Edit, Increment, SeenPart};
+use crate::edit::OwnedEdit;
+use crate::effect::{Attached, Deadline, Increment, SeenPart};
 use crate::fact::{Id, OriginIx, Origins, Seen, mix};
 use crate::number::Number;
 use crate::stamp::Dot;
 
-/// The highest size of a string, as Redis's `proto-max-bulk-len`: edits beyond it are cut short.
-const STRING_BYTES_MAX: usize = 512 << 20;
 /// Sets deadlines apart from facts in digests.
 const DEADLINE_TAG: u64 = 0x646c;
 
@@ -96,14 +95,6 @@ pub(crate) struct EditFact {
     pub(crate) id: Id,
     pub(crate) edit: OwnedEdit,
     pub(crate) carried: Option<u64>,
-}
-
-/// An [`Edit`] that owns its bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum OwnedEdit {
-    Append(Box<[u8]>),
-    Overwrite { offset: u64, bytes: Box<[u8]> },
-    Bits { offset: u64, width: u8, value: u64 },
 }
 
 /// What one origin has added, and what of it has been removed.
@@ -372,14 +363,13 @@ impl<S: Sum> Register<S> {
             Ok(at) => {
                 let part = &mut self.parts[at];
                 match birth.cmp(&part.birth) {
-                    Ordering::Less => {}
                     Ordering::Greater => *part = fresh,
                     Ordering::Equal if part.at < id.dot() => {
                         part.at = id.dot();
                         part.sum = sum;
                         part.carried = carried;
                     }
-                    Ordering::Equal => {}
+                    Ordering::Less | Ordering::Equal => {}
                 }
             }
         }
@@ -514,102 +504,4 @@ impl Attached {
             Self::Nothing => None,
         }
     }
-}
-
-impl OwnedEdit {
-    /// Borrowed.
-    pub(crate) fn as_edit(&self) -> Edit<'_> {
-        match self {
-            Self::Append(bytes) => Edit::Append(bytes),
-            Self::Overwrite { offset, bytes } => Edit::Overwrite {
-                offset: *offset,
-                bytes,
-            },
-            Self::Bits {
-                offset,
-                width,
-                value,
-            } => Edit::Bits {
-                offset: *offset,
-                width: *width,
-                value: *value,
-            },
-        }
-    }
-
-    /// How many bytes of a value it weighs.
-    pub(crate) fn weight(&self) -> usize {
-        match self {
-            Self::Append(bytes) | Self::Overwrite { bytes, .. } => bytes.len() + 32,
-            Self::Bits { .. } => 32,
-        }
-    }
-}
-
-impl From<Edit<'_>> for OwnedEdit {
-    fn from(edit: Edit<'_>) -> Self {
-        match edit {
-            Edit::Append(bytes) => Self::Append(bytes.into()),
-            Edit::Overwrite { offset, bytes } => Self::Overwrite {
-                offset,
-                bytes: bytes.into(),
-            },
-            Edit::Bits {
-                offset,
-                width,
-                value,
-            } => Self::Bits {
-                offset,
-                width,
-                value,
-            },
-        }
-    }
-}
-
-impl Edit<'_> {
-    /// Changes a value, which grows with zeros where the edit stands beyond its end. What would
-    /// make it longer than 512 MB is left out: only concurrent edits can add up to that.
-    pub fn apply(self, value: &mut Vec<u8>) {
-        match self {
-            Self::Append(bytes) => {
-                let room = STRING_BYTES_MAX.saturating_sub(value.len());
-                value.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
-            Self::Overwrite { offset, bytes } => {
-                let Some(end) = end_within(offset, bytes.len()) else {
-                    return;
-                };
-                if value.len() < end {
-                    value.resize(end, 0);
-                }
-                value[end - bytes.len()..end].copy_from_slice(bytes);
-            }
-            Self::Bits {
-                offset,
-                width,
-                value: bits,
-            } => {
-                let Some(end) = end_within((offset + u64::from(width)).div_ceil(8), 0) else {
-                    return;
-                };
-                if value.len() < end {
-                    value.resize(end, 0);
-                }
-                for bit in 0..u64::from(width) {
-                    let at = offset + bit;
-                    let mask = 0x80_u8 >> (at % 8);
-                    let byte = &mut value[(at / 8) as usize];
-                    let set = bits >> (u64::from(width) - 1 - bit) & 1 == 1;
-                    *byte = if set { *byte | mask } else { *byte & !mask };
-                }
-            }
-        }
-    }
-}
-
-/// Where `length` bytes at `offset` end, if a string may be that long.
-fn end_within(offset: u64, length: usize) -> Option<usize> {
-    let end = usize::try_from(offset).ok()?.checked_add(length)?;
-    (end <= STRING_BYTES_MAX).then_some(end)
 }

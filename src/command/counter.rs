@@ -68,7 +68,7 @@ fn incrbyfloat(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let key = txn.key(args.next()?);
     let before = txn
         .string(&key)?
-        .map_or_else(|| b"0".to_vec(), |text| text.into_owned());
+        .map_or_else(|| b"0".to_vec(), std::borrow::Cow::into_owned);
     match sum_of(&before, args.next()?)? {
         Sum::Exact { by, total } => {
             txn.string_add(&key, by);

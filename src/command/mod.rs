@@ -11,8 +11,10 @@ pub mod reply;
 
 pub(crate) mod connection;
 mod counter;
+mod expiry;
 mod glob;
 mod keys;
+mod keyspace;
 mod server;
 mod string;
 mod table;

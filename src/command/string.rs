@@ -226,6 +226,10 @@ pub(super) fn deadline_of(
 
 /// The options of `SET`.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of the command"
+)]
 struct SetOptions {
     nx: bool,
     xx: bool,
@@ -234,8 +238,11 @@ struct SetOptions {
     deadline: Option<u64>,
 }
 
-/// An option that says when a key ends: its amount, whether in seconds, whether absolute.
-fn deadline_option(args: &mut Args<'_>) -> Result<Option<(i64, (bool, bool))>, CommandError> {
+/// When a key is to end: an amount, whether it is in seconds, whether it is absolute.
+type Amount = (i64, (bool, bool));
+
+/// An option that says when a key ends.
+fn deadline_option(args: &mut Args<'_>) -> Result<Option<Amount>, CommandError> {
     for (token, how) in [
         ("EX", (true, false)),
         ("PX", (false, false)),
@@ -455,9 +462,9 @@ fn msetnx(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     }
     let free = pairs.iter().all(|[name, _]| !txn.exists(&txn.key(name)));
     if free {
-        pairs
-            .iter()
-            .for_each(|[name, value]| mset(txn, name, value));
+        for [name, value] in pairs {
+            mset(txn, name, value);
+        }
     }
     reply.int(free.into());
     Ok(())

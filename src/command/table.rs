@@ -9,6 +9,8 @@ static FAMILIES: &[&[Command]] = &[
     super::string::COMMANDS,
     super::counter::COMMANDS,
     super::keys::COMMANDS,
+    super::expiry::COMMANDS,
+    super::keyspace::COMMANDS,
     super::transaction::COMMANDS,
     super::connection::COMMANDS,
     super::server::COMMANDS,

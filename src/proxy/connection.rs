@@ -255,10 +255,9 @@ fn retry(
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, protocol);
         match handler(txn, &mut Args::new(&arguments), &mut reply) {
-            Ok(Wait::Block) => return false,
-            Ok(Wait::Done) => {}
             // A key of another type has come: it is not what is waited for.
-            Err(CommandError::WrongType) => return false,
+            Ok(Wait::Block) | Err(CommandError::WrongType) => return false,
+            Ok(Wait::Done) => {}
             Err(error) => reply.error(&error),
         }
         if let Some(server) = server.upgrade() {

@@ -44,20 +44,18 @@ pub(super) fn execute(
 ) -> Step {
     let mut reply = Reply::new(out, session.protocol);
     let mark = reply.mark();
-    match admit(server, session, arguments).and_then(|command| match command {
-        Some(command) => run(server, session, command, arguments, &mut reply),
-        None => {
-            reply.simple("QUEUED");
-            Ok(Step::Next)
+    let step = admit(server, session, arguments).and_then(|command| {
+        if let Some(command) = command {
+            return run(server, session, command, arguments, &mut reply);
         }
-    }) {
-        Ok(step) => step,
-        Err(error) => {
-            reply.rollback(mark);
-            reply.error(&error);
-            Step::Next
-        }
-    }
+        reply.simple("QUEUED");
+        Ok(Step::Next)
+    });
+    step.unwrap_or_else(|error| {
+        reply.rollback(mark);
+        reply.error(&error);
+        Step::Next
+    })
 }
 
 /// The command, if it may run now; `None` if it was queued.
@@ -202,10 +200,8 @@ fn run(
 /// Seconds that a blocking command waits: its last argument, or the first of those with counted
 /// keys.
 fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> {
-    let at = match command.keys {
-        command::Keys::Counted { .. } => 1,
-        _ => arguments.len() - 1,
-    };
+    let counted = matches!(command.keys, command::Keys::Counted { .. });
+    let at = if counted { 1 } else { arguments.len() - 1 };
     let text = arguments.get(at).copied().unwrap_or_default();
     let seconds = command::number::parse_f64(text).ok_or(CommandError::TimeoutNotAFloat)?;
     if seconds < 0.0 {
@@ -245,7 +241,7 @@ fn each_key(
             reply.int(total);
         }
         Run::Pairs(handler) => {
-            if arguments.len() % 2 == 0 {
+            if arguments.len().is_multiple_of(2) {
                 return Err(CommandError::WrongArity(command.name.into()));
             }
             places.sort_unstable();
@@ -262,9 +258,9 @@ fn each_key(
             reply.array(places.len());
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 call.transact(group[0].0, None, |txn| {
-                    group
-                        .iter()
-                        .for_each(|&(_, place)| handler(txn, arguments[place], reply));
+                    for &(_, place) in group {
+                        handler(txn, arguments[place], reply);
+                    }
                 });
             }
         }
@@ -349,7 +345,7 @@ fn run_in(
                 .for_each(|&place| handler(txn, arguments[place], reply));
         }
         Run::Pairs(handler) => {
-            if arguments.len() % 2 == 0 {
+            if arguments.len().is_multiple_of(2) {
                 return Err(CommandError::WrongArity(command.name.into()));
             }
             places

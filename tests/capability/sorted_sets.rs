@@ -33,7 +33,10 @@ fn members_stand_by_score_then_name() {
         redis.zcount::<_, _, _, usize>("z", "(1", "+inf").unwrap(),
         2
     );
-    assert_eq!(redis.zincr::<_, _, _, String>("z", "a", 10.5).unwrap(), "11.5");
+    assert_eq!(
+        redis.zincr::<_, _, _, String>("z", "a", 10.5).unwrap(),
+        "11.5"
+    );
     assert_eq!(
         redis.zpopmax::<_, Vec<(String, f64)>>("z", 1).unwrap(),
         [("a".to_owned(), 11.5)]

@@ -1,0 +1,350 @@
+//! What each change does to a key: the one place that knows all the types.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each container is handed the changes that are its own"
+)]
+
+use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash};
+use crate::effect::{Attached, Bodies, Change};
+use crate::entry::Compact;
+use crate::fact::Id;
+use crate::names::{Context, Full, Names, Thing, Updated};
+use crate::position::Position;
+use crate::register::{Base, DeadlineFact, EditFact};
+use crate::slot::Key;
+
+/// Which thing of a key.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Key,
+    Part(Kind, Box<[u8]>),
+    Element(Position),
+}
+
+/// What a change to a container adds to that of its key.
+pub(crate) struct Inner {
+    pub(crate) digest: u64,
+    pub(crate) queue: Option<Place>,
+}
+
+pub(crate) const fn thing_of<'a>(key: &Key<'a>) -> Thing<'a> {
+    Thing {
+        name: key.name,
+        hash: key.hash,
+        digest: key.hash,
+    }
+}
+
+/// Applies a change to a key of a slot.
+pub(crate) fn change_key(
+    keys: &mut Names<KeyState>,
+    key: &Key<'_>,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+    inner: &mut Inner,
+) -> Updated {
+    let thing = thing_of(key);
+    match change {
+        Change::StringSet { value, attached } => keys.set(
+            thing,
+            Compact {
+                id: cx.id,
+                attached: *attached,
+                value,
+            },
+            cx,
+        ),
+        Change::StringEdit { edit, carried } => {
+            let fact = EditFact {
+                id: cx.id,
+                edit: (*edit).into(),
+                carried: *carried,
+            };
+            keys.change_register(thing, cx, |register| register.edit(fact, cx.origins))
+        }
+        Change::StringAdd { increment, carried } => keys.change_register(thing, cx, |register| {
+            register.add(cx.id, *increment, *carried, cx.origins);
+        }),
+        Change::ForgetPart { field: None, seen } => keys.change_register(thing, cx, |register| {
+            if let Some(owner) = cx.origins.find(seen.origin) {
+                register.forget(cx.id, owner, *seen);
+            }
+        }),
+        Change::Deadline(deadline) => {
+            let fact = DeadlineFact {
+                id: cx.id,
+                deadline: *deadline,
+            };
+            keys.change_register(thing, cx, |register| register.set_deadline(fact, cx.seen))
+        }
+        Change::Remove { bodies, deadlines } => {
+            remove(keys, thing, (*bodies, *deadlines), cx, inner)
+        }
+        _ => keys.update(thing, cx, |state| {
+            let kind = container_of(change);
+            let Some(body) = state.body_mut(kind) else {
+                return;
+            };
+            let before = body.digest();
+            inner.queue = change_body(body, key.hash, change, cx);
+            inner.digest ^= before ^ body.digest();
+            state.drop_void();
+        }),
+    }
+}
+
+fn remove(
+    keys: &mut Names<KeyState>,
+    thing: Thing<'_>,
+    (bodies, deadlines): (Bodies, bool),
+    cx: &Context<'_>,
+    inner: &mut Inner,
+) -> Updated {
+    if deadlines && bodies.has(Bodies::STRING) && !keys.is_more(thing) {
+        return keys.remove(thing, true, cx);
+    }
+    keys.update(thing, cx, |state| {
+        if state.register().is_some() {
+            let register = state.register_mut();
+            if bodies.has(Bodies::STRING) {
+                register.remove_seen(cx.seen);
+            }
+            if deadlines {
+                register.remove_deadlines(cx.seen);
+            }
+        }
+        for body in state.bodies_mut() {
+            if bodies.has(body.kind().bodies()) {
+                let before = body.digest();
+                body.remove_seen(thing.digest, cx);
+                inner.digest ^= before ^ body.digest();
+            }
+        }
+        state.drop_void();
+    })
+}
+
+/// The container that a change is about.
+const fn container_of(change: &Change<'_>) -> Kind {
+    match change {
+        Change::FieldSet { .. }
+        | Change::FieldAdd { .. }
+        | Change::FieldRemove { .. }
+        | Change::FieldDeadline { .. }
+        | Change::ForgetPart { field: Some(_), .. } => Kind::Hash,
+        Change::MemberAdd { .. } | Change::MemberRemove { .. } => Kind::Set,
+        Change::ScoreSet { .. }
+        | Change::ScoreAdd { .. }
+        | Change::ScoreRemove { .. }
+        | Change::ForgetScore { .. } => Kind::SortedSet,
+        Change::Push { .. }
+        | Change::Insert { .. }
+        | Change::ElementsRemove { .. }
+        | Change::ElementSet { .. } => Kind::List,
+        Change::Remove { .. }
+        | Change::Flush
+        | Change::Deadline(_)
+        | Change::ForgetPart { field: None, .. }
+        | Change::StringSet { .. }
+        | Change::StringEdit { .. }
+        | Change::StringAdd { .. } => Kind::String,
+    }
+}
+
+fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Option<Place> {
+    match body {
+        Body::Hash(hash) => change_hash(hash, key, change, cx),
+        Body::Set(set) => {
+            let (updated, name) = match change {
+                Change::MemberAdd { member } => {
+                    let base = Compact {
+                        id: cx.id,
+                        attached: Attached::Nothing,
+                        value: b"",
+                    };
+                    (
+                        set.members.set(part(key, Kind::Set, member, cx), base, cx),
+                        member,
+                    )
+                }
+                Change::MemberRemove { member } => (
+                    set.members
+                        .remove(part(key, Kind::Set, member, cx), false, cx),
+                    member,
+                ),
+                _ => return None,
+            };
+            set.digest ^= updated.digest();
+            updated
+                .queue
+                .then(|| Place::Part(Kind::Set, (*name).into()))
+        }
+        Body::SortedSet(zset) => change_zset(zset, key, change, cx),
+        Body::List(list) => {
+            let origins = cx.origins;
+            let hash = part_hash(key, Kind::List);
+            match change {
+                Change::Push { end, value } => list.push(hash, *end, cx.id, value, origins),
+                Change::Insert { at, value } => list.insert(hash, at, cx.id, value, origins),
+                Change::ElementsRemove { first, last } => {
+                    list.remove(hash, (first, last), cx.seen, origins);
+                }
+                Change::ElementSet { at, born, value } => {
+                    let origin = cx.origins.find(born.origin)?;
+                    let born = Id {
+                        time: born.dot.time,
+                        index: born.dot.index,
+                        origin,
+                    };
+                    let attached = Attached::Nothing;
+                    let base = Base {
+                        id: cx.id,
+                        attached,
+                        value: value.to_vec(),
+                        folded: None,
+                    };
+                    let unsettled = list.set(hash, (at, born), base, cx.seen, origins);
+                    return (unsettled && !cx.alone).then(|| Place::Element(at.clone()));
+                }
+                _ => {}
+            }
+            None
+        }
+    }
+}
+
+fn change_hash(
+    hash: &mut HashBody,
+    key: u64,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+) -> Option<Place> {
+    let name = match change {
+        Change::FieldSet { field, .. }
+        | Change::FieldAdd { field, .. }
+        | Change::FieldRemove { field, .. }
+        | Change::FieldDeadline { field, .. }
+        | Change::ForgetPart {
+            field: Some(field), ..
+        } => *field,
+        _ => return None,
+    };
+    let updated = hash.change(
+        part(key, Kind::Hash, name, cx),
+        |fields, field| match change {
+            Change::FieldSet {
+                value, attached, ..
+            } => fields.set(
+                field,
+                Compact {
+                    id: cx.id,
+                    attached: *attached,
+                    value,
+                },
+                cx,
+            ),
+            Change::FieldRemove { deadlines, .. } => fields.remove(field, *deadlines, cx),
+            Change::FieldAdd {
+                increment, carried, ..
+            } => fields.update(field, cx, |r| {
+                r.add(cx.id, *increment, *carried, cx.origins);
+            }),
+            Change::FieldDeadline { deadline, .. } => {
+                let fact = DeadlineFact {
+                    id: cx.id,
+                    deadline: *deadline,
+                };
+                fields.update(field, cx, |register| register.set_deadline(fact, cx.seen))
+            }
+            Change::ForgetPart { seen, .. } => fields.update(field, cx, |register| {
+                if let Some(owner) = cx.origins.find(seen.origin) {
+                    register.forget(cx.id, owner, *seen);
+                }
+            }),
+            _ => fields.update(field, cx, |_| ()),
+        },
+    );
+    updated.queue.then(|| Place::Part(Kind::Hash, name.into()))
+}
+
+fn change_zset(
+    zset: &mut SortedSetBody,
+    key: u64,
+    change: &Change<'_>,
+    cx: &Context<'_>,
+) -> Option<Place> {
+    let name = match change {
+        Change::ScoreSet { member, .. }
+        | Change::ScoreAdd { member, .. }
+        | Change::ScoreRemove { member }
+        | Change::ForgetScore { member, .. } => *member,
+        _ => return None,
+    };
+    let updated = zset.change(
+        part(key, Kind::SortedSet, name, cx),
+        |members, member| match change {
+            Change::ScoreSet { score, .. } => {
+                let value = &score.to_le_bytes();
+                members.set(
+                    member,
+                    Compact {
+                        id: cx.id,
+                        attached: Attached::Nothing,
+                        value,
+                    },
+                    cx,
+                )
+            }
+            Change::ScoreRemove { .. } => members.remove(member, false, cx),
+            Change::ScoreAdd { increment, .. } => {
+                members.update(member, cx, |r| r.add(cx.id, *increment, None, cx.origins))
+            }
+            Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
+                if let Some(owner) = cx.origins.find(seen.origin) {
+                    register.forget(cx.id, owner, *seen);
+                }
+            }),
+            _ => members.update(member, cx, |_| ()),
+        },
+    );
+    updated
+        .queue
+        .then(|| Place::Part(Kind::SortedSet, name.into()))
+}
+
+/// Settles a field or member. Returns whether something is left to settle.
+pub(crate) fn settle_part(
+    state: &mut KeyState,
+    kind: Kind,
+    name: &[u8],
+    key: &Key<'_>,
+    cx: &Context<'_>,
+) -> bool {
+    let thing = part(key.hash, kind, name, cx);
+    let again = |updated: Option<Updated>| updated.is_some_and(|updated| updated.queue);
+    let queue = match state.body_mut(kind) {
+        Some(Body::Hash(hash)) => {
+            let mut queue = false;
+            hash.change(thing, |fields, field| {
+                let updated = fields.settle(field, cx.seen, cx);
+                queue = again(updated);
+                updated.unwrap_or_else(Updated::nothing)
+            });
+            queue
+        }
+        Some(Body::Set(set)) => again(set.members.settle(thing, cx.seen, cx)),
+        Some(Body::SortedSet(zset)) => {
+            let mut queue = false;
+            zset.change(thing, |members, member| {
+                let updated = members.settle(member, cx.seen, cx);
+                queue = again(updated);
+                updated.unwrap_or_else(Updated::nothing)
+            });
+            queue
+        }
+        Some(Body::List(_)) | None => false,
+    };
+    state.drop_void();
+    queue
+}
