@@ -7,6 +7,8 @@
 //!
 //! `cargo test` runs a fixed seed and a fresh one, which is printed. `MERIDIAN_DIFF_SEED` runs that
 //! one only, `MERIDIAN_DIFF_COMMANDS` sets how many. An odd seed speaks RESP2, an even one RESP3.
+//! `MERIDIAN_DIFF_FAMILIES=hash,set` keeps to some families, `MERIDIAN_DIFF_ADDRESS=127.0.0.1:6379`
+//! compares a server that runs already.
 //! The long run: `MERIDIAN_DIFF_COMMANDS=1000000 cargo test --release --test differential`.
 
 mod accepted;
@@ -23,7 +25,7 @@ use std::net::SocketAddr;
 use accepted::Accepted;
 use compare::Compare;
 use generator::{Generator, Words, words};
-use procedures::Server;
+use procedures::{Procedure, Server};
 use rows::Row;
 use tally::Tally;
 use testing::{Client, Playground, RedisServer, Setup, Stopwatch, Value, say};
@@ -53,15 +55,24 @@ fn one_region_answers_as_redis_does() {
         say("skip: redis-server is not installed, nothing to compare with");
         return;
     };
-    let playground = Playground::start(env!("CARGO_BIN_EXE_meridian"), &Setup::regions(1))
-        .unwrap_or_else(|error| panic!("the node does not start: {}", error.0));
+    let running = env::var("MERIDIAN_DIFF_ADDRESS").ok();
+    let running = running.map(|text| text.parse().expect("MERIDIAN_DIFF_ADDRESS is an address"));
+    let playground = running.is_none().then(|| {
+        Playground::start(env!("CARGO_BIN_EXE_meridian"), &Setup::regions(1))
+            .unwrap_or_else(|error| panic!("the node does not start: {}", error.0))
+    });
+    let ours = playground
+        .as_ref()
+        .map(|playground| playground.address(1))
+        .or(running);
+    let ours = ours.expect("one of the two is there");
     let commands = number("MERIDIAN_DIFF_COMMANDS").map_or(COMMANDS, |count| count as usize);
     let seeds = match number("MERIDIAN_DIFF_SEED") {
         Some(seed) => vec![seed],
         None => vec![FIXED_SEED, fastrand::u64(..)],
     };
     for seed in seeds {
-        run(&redis, playground.address(1), seed, commands);
+        run(&redis, ours, seed, commands);
     }
 }
 
@@ -95,15 +106,32 @@ fn run(redis: &RedisServer, ours: SocketAddr, seed: u64, commands: usize) {
     let mut generator = Generator::new(seed, now_s as i64);
     let mut accepted = Accepted::read();
     let mut tally = Tally::default();
-    let rows = rows::all();
+    let families = env::var("MERIDIAN_DIFF_FAMILIES").unwrap_or_default();
+    let chosen = |family: &str| families.is_empty() || families.split(',').any(|f| f == family);
+    let rows: Vec<Row> = rows::all()
+        .into_iter()
+        .filter(|row| chosen(row.family))
+        .collect();
+    let procedures: Vec<(&str, Procedure)> = procedures::ALL
+        .iter()
+        .copied()
+        .filter(|(family, _)| chosen(family))
+        .collect();
     let draws = weighted(&rows);
     flush(&mut redis, &mut ours);
     let batches = commands / (BATCH + PROCEDURES_A_BATCH);
     for batch in 1..=batches {
         let items = batch_of(&mut generator, &rows, &draws, batch);
         let mut same = compare_batch(&items, &mut redis, &mut ours, &mut accepted, &mut tally);
-        for _ in 0..PROCEDURES_A_BATCH {
-            same = same && run_procedure(&mut generator, &mut redis, &mut ours, &mut tally);
+        for _ in 0..PROCEDURES_A_BATCH.min(procedures.len()) {
+            same = same
+                && run_procedure(
+                    &procedures,
+                    &mut generator,
+                    &mut redis,
+                    &mut ours,
+                    &mut tally,
+                );
         }
         if same && (batch.is_multiple_of(BATCHES_A_STATE) || batch == batches) {
             let found = state::differences(&mut redis.main, &mut ours.main, &mut accepted);
@@ -153,18 +181,6 @@ fn compare_batch(
             panic!("{error} at {} {:?}", item.name, item.line)
         });
         tally.ran(item.name, item.family, theirs.error().is_none());
-        if let (Compare::Transaction(commands), Value::Array(replies)) = (&item.compare, &theirs) {
-            for ((name, _), reply) in commands.iter().zip(replies) {
-                let family = if name.starts_with("BZ") {
-                    "sorted-set"
-                } else {
-                    "list"
-                };
-                if name.starts_with('B') && !name.starts_with("BIT") {
-                    tally.ran(name, family, reply.error().is_none());
-                }
-            }
-        }
         if same && !item.compare.same(&theirs, &own) {
             let inner = item.compare.first_difference(&theirs, &own);
             let (name, theirs, own) = inner.unwrap_or((item.name, theirs, own));
@@ -179,15 +195,16 @@ fn compare_batch(
 }
 
 fn run_procedure(
+    procedures: &[(&'static str, Procedure)],
     generator: &mut Generator,
     redis: &mut Server,
     ours: &mut Server,
     tally: &mut Tally,
 ) -> bool {
     generator.new_tag();
-    let procedure = generator.pick(procedures::ALL);
+    let (family, procedure) = generator.pick(procedures);
     let found = procedure(generator, redis, ours);
-    tally.ran(found.name, found.family, found.succeeded);
+    tally.ran(found.name, family, found.succeeded);
     if let Some((command, theirs, own)) = &found.difference {
         tally.differs(found.name, command, theirs, own);
     }
@@ -254,7 +271,7 @@ fn transaction(generator: &mut Generator, rows: &[Row], draws: &[usize], first: 
     let mut inner = Vec::new();
     for row in queued {
         let line = row.line(generator);
-        items.push(item("(queued)", "transactions", line, Compare::Exact));
+        items.push(item(row.name, "transactions", line, Compare::Exact));
         inner.push((row.name, row.compare.clone()));
     }
     items.push(item(

@@ -13,6 +13,7 @@ use crate::compare::Compare;
 use crate::generator::{Generator, Words};
 
 /// A command as the generator sees it.
+#[derive(Debug)]
 pub(crate) struct Row {
     /// As Redis names it; two words for a subcommand.
     pub(crate) name: &'static str,

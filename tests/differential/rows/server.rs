@@ -11,9 +11,6 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new("PING", Exact, |g| g.maybe(0.5, |g| words![g.text()])).weight(1),
         Row::new("SELECT", Exact, |g| words![g.pick(&["0", "0", "0", "x"])]).weight(1),
         Row::new("TIME", Ignore, |_| words![]).weight(1),
-        Row::new("NOSUCHCOMMAND", Exact, |g| {
-            g.some(3, |g| words![g.member()])
-        })
-        .weight(1),
+        Row::new("NOSUCHCOMMAND", Exact, |g| g.some(3, |g| words![g.field()])).weight(1),
     ]
 }

@@ -2,7 +2,7 @@
 
 use super::Row;
 use crate::compare::Compare::Exact;
-use crate::generator::Kind::{Decimal, Number, Text};
+use crate::generator::Kind::{Decimal, Hash, Number, Text};
 use crate::generator::{Generator, Words, words};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -22,7 +22,8 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new("INCR", Exact, |g| words![g.key(Number)]),
         Row::new("INCRBY", Exact, |g| words![g.key(Number), g.int()]),
         Row::new("INCRBYFLOAT", Exact, |g| {
-            words![g.key(Decimal), g.decimal()]
+            let kind = if g.chance(0.05) { Hash } else { Decimal };
+            words![g.exact_key(kind), g.decimal()]
         }),
         Row::new("LCS", Exact, lcs),
         Row::new("MGET", Exact, |g| g.some(5, |g| words![g.key_anywhere()])),
@@ -59,8 +60,8 @@ fn set(g: &mut Generator) -> Words {
             0 => words!["KEEPTTL"],
             1 => words!["EX", ttl_or_none(g, 1)],
             2 => words!["PX", ttl_or_none(g, 1000)],
-            3 => words!["EXAT", g.time_s()],
-            _ => words!["PXAT", g.time_s() * 1000],
+            3 => words!["EXAT", g.coming_time_s()],
+            _ => words!["PXAT", g.coming_time_s() * 1000],
         };
         words.extend(deadline);
     }
