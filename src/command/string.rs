@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crdt::{Attached, Deadline, Edit, Kind};
 
+use super::number::parse_i64;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::limits;
 use crate::shard::Txn;
@@ -238,11 +239,12 @@ struct SetOptions {
     deadline: Option<u64>,
 }
 
-/// When a key is to end: an amount, whether it is in seconds, whether it is absolute.
-type Amount = (i64, (bool, bool));
+/// When a key is to end: an amount as it was written, whether it is in seconds, whether it is
+/// absolute.
+type Amount<'a> = (&'a [u8], (bool, bool));
 
-/// An option that says when a key ends.
-fn deadline_option(args: &mut Args<'_>) -> Result<Option<Amount>, CommandError> {
+/// An option that says when a key ends. What it says is read later: other mistakes come first.
+fn deadline_option<'a>(args: &mut Args<'a>) -> Result<Option<Amount<'a>>, CommandError> {
     for (token, how) in [
         ("EX", (true, false)),
         ("PX", (false, false)),
@@ -250,16 +252,26 @@ fn deadline_option(args: &mut Args<'_>) -> Result<Option<Amount>, CommandError> 
         ("PXAT", (false, true)),
     ] {
         if args.token_is(token) {
-            return Ok(Some((args.int()?, how)));
+            return Ok(Some((args.next()?, how)));
         }
     }
     Ok(None)
 }
 
+fn deadline_written(
+    (amount, how): Amount<'_>,
+    now_ms: u64,
+    command: &'static str,
+) -> Result<u64, CommandError> {
+    let amount = parse_i64(amount).ok_or(CommandError::NotAnInteger)?;
+    deadline_of(amount, how, now_ms, command)
+}
+
 fn set_options(args: &mut Args<'_>, now_ms: u64) -> Result<SetOptions, CommandError> {
     let mut options = SetOptions::default();
+    let mut written = None;
     while !args.is_empty() {
-        let timed = options.deadline.is_some() || options.keep_ttl;
+        let timed = written.is_some() || options.keep_ttl;
         if !options.xx && args.token_is("NX") {
             options.nx = true;
         } else if !options.nx && args.token_is("XX") {
@@ -268,12 +280,14 @@ fn set_options(args: &mut Args<'_>, now_ms: u64) -> Result<SetOptions, CommandEr
             options.get = true;
         } else if !timed && args.token_is("KEEPTTL") {
             options.keep_ttl = true;
-        } else if !timed && let Some((amount, how)) = deadline_option(args)? {
-            options.deadline = Some(deadline_of(amount, how, now_ms, "set")?);
+        } else if !timed && let Some(amount) = deadline_option(args)? {
+            written = Some(amount);
         } else {
             return Err(CommandError::Syntax);
         }
     }
+    let deadline = written.map(|amount| deadline_written(amount, now_ms, "set"));
+    options.deadline = deadline.transpose()?;
     Ok(options)
 }
 
@@ -353,29 +367,28 @@ fn getdel(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn getex(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let key = txn.key(args.next()?);
-    let deadline = if args.is_empty() {
+    let persist = args.token_is("PERSIST");
+    let written = if persist || args.is_empty() {
         None
-    } else if args.token_is("PERSIST") {
-        Some(Deadline::Never)
     } else {
-        let (amount, how) = deadline_option(args)?.ok_or(CommandError::Syntax)?;
-        Some(Deadline::At(deadline_of(
-            amount,
-            how,
-            txn.now_ms(),
-            "getex",
-        )?))
+        Some(deadline_option(args)?.ok_or(CommandError::Syntax)?)
     };
     args.done()?;
-    let value = txn.string(&key)?;
-    let found = value.is_some();
-    reply.bulk_or_null(value.as_deref());
-    match deadline {
-        Some(Deadline::At(ms)) if found && ms <= txn.now_ms() => {
+    let now_ms = txn.now_ms();
+    let Some(value) = txn.string(&key)? else {
+        reply.null();
+        return Ok(());
+    };
+    let ends = written.map(|amount| deadline_written(amount, now_ms, "getex"));
+    let ends = ends.transpose()?;
+    reply.bulk(&value);
+    match ends {
+        Some(ms) if ms <= now_ms => {
             txn.remove(&key);
         }
-        Some(deadline) if found => txn.set_deadline(&key, deadline),
-        _ => {}
+        Some(ms) => txn.set_deadline(&key, Deadline::At(ms)),
+        None if persist => txn.set_deadline(&key, Deadline::Never),
+        None => {}
     }
     Ok(())
 }

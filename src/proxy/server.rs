@@ -84,7 +84,7 @@ pub struct Server {
     pub accepted: AtomicU64,
     /// Connections refused.
     pub refused: AtomicU64,
-    /// Until when clients are paused, milliseconds since 1970; and only for writes if the flag is set.
+    /// Until when clients are paused, milliseconds since 1970.
     pub paused_until_ms: AtomicU64,
     /// Whether only writes are paused.
     pub paused_writes_only: AtomicBool,

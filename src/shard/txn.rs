@@ -237,7 +237,7 @@ impl Txn<'_> {
 
 /// Strings.
 impl Txn<'_> {
-    /// Sets a string, whatever was there. [`Attached::Nothing`] keeps the deadline that the key has.
+    /// Sets a string, whatever was there. [`Attached::Nothing`] keeps the deadline that it has.
     pub fn string_set(&mut self, key: &Key<'_>, value: &[u8], attached: Attached) {
         let survey = self.prepare(key, Kind::String);
         self.string_replace(key, value, attached, survey);
