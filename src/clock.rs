@@ -24,3 +24,8 @@ pub fn now_us() -> u64 {
 pub fn monotonic_ns() -> u64 {
     START.elapsed().as_nanos() as u64
 }
+
+/// A clock that never goes back, for timers; means nothing outside this process.
+pub fn monotonic() -> Instant {
+    Instant::now()
+}

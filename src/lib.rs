@@ -9,10 +9,13 @@
 
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod limits;
 pub mod node;
+pub mod process;
 pub mod proxy;
 pub mod resp;
 pub mod session;
 pub mod shard;
 pub mod shards;
+pub mod telemetry;

@@ -72,9 +72,9 @@ pub const KEY_BYTES_MAX: usize = BULK_BYTES_MAX;
 // --- Shards ---
 
 /// Shards of a database, by default.
-pub const SHARDS_DEFAULT: usize = 16;
+pub const SHARDS_DEFAULT: u16 = 16;
 /// Shards of a database: each has a lock, a log and a stream a peer.
-pub const SHARDS_MAX: usize = 1024;
+pub const SHARDS_MAX: u16 = 1024;
 /// Elements that `SCAN` and its kin look at under one hold of a shard's lock, whatever `COUNT`
 /// says: about a millisecond.
 pub const SCAN_STEP_MAX: usize = 10_000;
@@ -92,4 +92,4 @@ const _: () = assert!(SUBSCRIBER_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
 const _: () = assert!(STRING_BYTES_MAX <= BULK_BYTES_MAX && KEY_BYTES_MAX <= BULK_BYTES_MAX);
 const _: () = assert!(SHARDS_DEFAULT.is_power_of_two() && SHARDS_MAX.is_power_of_two());
 const _: () = assert!(SHARDS_DEFAULT <= SHARDS_MAX);
-const _: () = assert!(SHARDS_MAX <= crdt::SLOTS as usize);
+const _: () = assert!(SHARDS_MAX <= crdt::SLOTS);

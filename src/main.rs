@@ -1,35 +1,54 @@
 //! The `meridian` binary: arguments in, exit code out.
+//!
+//! 0 after a clean stop; 1 with one line on stderr that says what is wrong and where; 2 for a usage
+//! error, by clap.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use meridian::node::{self, Plan};
-use meridian::proxy::Policy;
+use clap::{Parser, Subcommand};
+use meridian::config::{Config, RawConfig};
+use meridian::{node, process, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// An active-active, geo-replicated database that speaks the Redis protocol
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one node
+    Serve(Box<RawConfig>),
+}
+
 fn main() -> ExitCode {
-    let plan = Plan {
-        database: "local".into(),
-        region: crdt::Region::new(1).expect("1 is a region"),
-        clients: (
-            [127, 0, 0, 1],
-            std::env::args()
-                .nth(2)
-                .and_then(|p| p.parse().ok())
-                .unwrap_or(6379),
-        )
-            .into(),
-        shards: 16,
-        policy: Policy::Enterprise,
-        active_active: false,
-        alone: true,
-        password: None,
-        clients_max: 10_000,
-        threads: 2,
-    };
-    match node::run(&plan) {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // One line, whatever a cause may contain; a closed stderr is nobody's loss.
+            let line = format!("{error:#}").replace('\n', "; ");
+            let _ = writeln!(io::stderr(), "{line}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(raw) => {
+            let config = Config::load(&raw)?;
+            if let Some(pid) = config.exit_with_parent {
+                process::end_with_parent(pid)?;
+            }
+            telemetry::start(&config.log);
+            node::run(&config)?;
+        }
+    }
+    Ok(())
 }

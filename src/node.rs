@@ -1,12 +1,12 @@
 //! A node: builds every part, starts them, and stops them in order.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crdt::{Epoch, Origin, Region, Seed};
+use crdt::{Epoch, Origin, Seed};
 
 use crate::clock;
-use crate::proxy::{BindError, Listener, Policy, Server, Settings, Thread};
+use crate::config::Config;
+use crate::proxy::{BindError, Listener, Server, Settings, Thread};
 use crate::shard::{Identity, Shard};
 use crate::shards::Shards;
 
@@ -21,37 +21,12 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
-/// What a node needs to know to start.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The database's id: regions of one database have the same.
-    pub database: String,
-    /// This region.
-    pub region: Region,
-    /// Where clients connect.
-    pub clients: SocketAddr,
-    /// How many shards: a power of two.
-    pub shards: u16,
-    /// Where the keys of one command may be.
-    pub policy: Policy,
-    /// Whether the stricter rules of several regions hold.
-    pub active_active: bool,
-    /// Whether the database has no other region.
-    pub alone: bool,
-    /// The password of clients, if they need one.
-    pub password: Option<Vec<u8>>,
-    /// How many clients may be connected.
-    pub clients_max: usize,
-    /// How many threads serve clients.
-    pub threads: usize,
-}
-
 /// Runs a node until it is told to stop by a signal or by `SHUTDOWN`.
-pub fn run(plan: &Plan) -> Result<(), StartError> {
+pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
-    let listener = Listener::bind(plan.clients)?;
-    let server = Arc::new(Server::new(shards(plan), settings(plan)));
-    let threads = (0..plan.threads).map(|number| Thread::start(Arc::clone(&server), number));
+    let listener = Listener::bind(config.clients.listen)?;
+    let server = Arc::new(Server::new(shards(config), settings(config)));
+    let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
     let threads = threads.collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -69,31 +44,32 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
     })
 }
 
-fn shards(plan: &Plan) -> Shards {
-    let seed = Seed::from_text(plan.database.as_bytes());
+fn shards(config: &Config) -> Shards {
+    let seed = Seed::from_text(config.database.as_bytes());
     let epoch = Epoch(clock::now_ms());
     let build = |number| {
-        let (first, slots) = Shards::slots_of(number, plan.shards);
-        let origin = Origin::new(plan.region, epoch);
+        let (first, slots) = Shards::slots_of(number, config.shards);
+        let origin = Origin::new(config.region.id, epoch);
         let identity = Identity {
             number,
             first,
             slots,
             origin,
-            alone: plan.alone,
+            alone: config.peers.is_empty(),
         };
         Shard::new(identity, seed, fastrand::u64(..))
     };
-    Shards::new(seed, (0..plan.shards).map(build).collect())
+    Shards::new(seed, (0..config.shards).map(build).collect())
 }
 
-fn settings(plan: &Plan) -> Settings {
+fn settings(config: &Config) -> Settings {
+    let password = config.clients.requirepass.as_ref();
     Settings {
-        password: plan.password.clone(),
-        clients_max: plan.clients_max,
-        policy: plan.policy,
-        active_active: plan.active_active,
-        port: plan.clients.port(),
+        password: password.map(|password| password.expose().as_bytes().to_vec()),
+        clients_max: config.clients.connections_max,
+        policy: config.policy,
+        active_active: config.active_active,
+        port: config.clients.listen.port(),
         free: std::collections::BTreeMap::new(),
     }
 }
