@@ -1,9 +1,9 @@
 //! Sequences by rank: a list's elements, a sorted set's order.
 //!
 //! Chunks of up to 128 items, in groups of up to 128 chunks. Finding a rank walks the groups from
-//! the nearer end, then the chunks of one; inserting or removing moves items of one chunk, and chunks
-//! of one group when it splits. For a million items that is some hundred steps at worst, and next
-//! to nothing at both ends, where queues live. Chunks that are only pushed to stay full.
+//! the nearer end, then the chunks of one; inserting or removing moves items of one chunk, and
+//! chunks of one group when it splits. For a million items that is some hundred steps at worst, and
+//! next to nothing at both ends, where queues live. Chunks that are only pushed to stay full.
 
 use std::collections::VecDeque;
 use std::ops::Range;
