@@ -89,6 +89,70 @@ fn redis_answers_as_redis_does() {
     }
 }
 
+/// Every command that Redis 7.0 has in these groups is drawn, or left out for a written reason.
+#[test]
+fn no_command_is_forgotten() {
+    const GROUPS: &[&str] = &[
+        "string",
+        "hash",
+        "list",
+        "set",
+        "sortedset",
+        "bitmap",
+        "keyspace",
+        "transaction",
+    ];
+    const LEFT_OUT: &[(&str, &[&str])] = &[
+        (
+            "not part of Meridian",
+            &[
+                "DUMP",
+                "RESTORE",
+                "RESTORE-ASKING",
+                "MIGRATE",
+                "MOVE",
+                "SWAPDB",
+            ],
+        ),
+        (
+            "tells of the time of the last access",
+            &["OBJECT IDLETIME", "OBJECT FREQ"],
+        ),
+        ("its text is ours", &["OBJECT HELP"]),
+        ("a container of subcommands", &["OBJECT"]),
+    ];
+    let Some(redis) = RedisServer::start() else {
+        say("skip: redis-server is not installed, nothing to compare with");
+        return;
+    };
+    let mut client = Client::connect(redis.address()).expect("it accepts clients");
+    let rows = rows::all();
+    let procedures = ["MULTI", "EXEC", "FLUSHALL", "FLUSHDB"]
+        .iter()
+        .chain(procedures::NAMES);
+    let drawn: Vec<&str> = rows
+        .iter()
+        .map(|row| row.name)
+        .chain(procedures.copied())
+        .collect();
+    let left_out: Vec<&str> = LEFT_OUT
+        .iter()
+        .flat_map(|(_, names)| *names)
+        .copied()
+        .collect();
+    for group in GROUPS {
+        let list = client.run(&["COMMAND", "LIST", "FILTERBY", "ACLCAT", group]);
+        let names = list.items().expect("COMMAND LIST answers");
+        assert!(!names.is_empty(), "{group}");
+        for name in names {
+            let name = String::from_utf8_lossy(name.bytes().expect("a name")).to_uppercase();
+            let name = name.replace('|', " ");
+            let known = drawn.contains(&name.as_str()) || left_out.contains(&name.as_str());
+            assert!(known, "{name} of {group} is neither drawn nor left out");
+        }
+    }
+}
+
 fn run(redis: &RedisServer, ours: SocketAddr, seed: u64, commands: usize) {
     let protocol = if seed.is_multiple_of(2) { "3" } else { "2" };
     say(&format!(

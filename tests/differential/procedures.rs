@@ -49,6 +49,22 @@ pub(crate) const ALL: &[(&str, Procedure)] = &[
     ("list", block),
 ];
 
+/// The commands that they are about.
+pub(crate) const NAMES: &[&str] = &[
+    "SCAN",
+    "HSCAN",
+    "SSCAN",
+    "ZSCAN",
+    "SPOP",
+    "SRANDMEMBER",
+    "HRANDFIELD",
+    "ZRANDMEMBER",
+    "RANDOMKEY",
+    "WATCH",
+    "UNWATCH",
+    "DISCARD",
+];
+
 fn finding(name: &'static str, command: &Words, redis: Value, ours: Value, same: bool) -> Finding {
     let succeeded = redis.error().is_none();
     let difference = (!same).then(|| (command.clone(), redis, ours));
