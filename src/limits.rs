@@ -62,6 +62,22 @@ pub const SUBSCRIPTIONS_MAX: usize = 64 * KIB;
 /// Bytes of the name a client may give itself, of a user name, of a library name.
 pub const CLIENT_NAME_BYTES_MAX: usize = KIB;
 
+// --- What operators look at ---
+
+/// Commands that take longer go into the slow log, microseconds (default of
+/// `slowlog-log-slower-than`), as Redis.
+pub const SLOW_US: i64 = 10_000;
+/// Entries of the slow log (default of `slowlog-max-len`), as Redis.
+pub const SLOW_LOG_ENTRIES: usize = 128;
+/// Arguments that the slow log shows of a command, as Redis.
+pub const SLOW_LOG_ARGUMENTS: usize = 32;
+/// Bytes that the slow log shows of an argument, as Redis.
+pub const SLOW_LOG_ARGUMENT_BYTES: usize = 128;
+/// Spikes that are remembered of a latency event, as Redis.
+pub const LATENCY_SPIKES: usize = 160;
+/// Lines that a `MONITOR` may leave unread before it is cut off.
+pub const MONITOR_LINES_MAX: usize = 16 * KIB;
+
 // --- Keys and values ---
 
 /// Bytes of a string value: what one argument can carry, so what `SETRANGE` and `APPEND` may reach.

@@ -1,12 +1,14 @@
 //! The state of one client, without its socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crdt::Version;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
-use crate::command::Command;
+use crate::command::{Command, Reply};
+use crate::proxy::Server;
 use crate::resp::Protocol;
 use crate::shard::Watch;
 
@@ -31,8 +33,45 @@ pub struct Client {
     pub wake: tokio::sync::Notify,
 }
 
+impl Client {
+    /// A client without a connection.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            id: 1,
+            address: "127.0.0.1:1".into(),
+            local: "127.0.0.1:2".into(),
+            since_ms: 0,
+            facts: Mutex::new(Facts::default()),
+            active_ms: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+            wake: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Ends its connection, as soon as its thread gets to it.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_waiters();
+    }
+
+    /// Ends its waiting in a blocking command. Returns whether it was in one.
+    pub fn unblock(&self, how: Unblock) -> bool {
+        let mut facts = self.facts.lock();
+        if facts.blocked {
+            facts.unblocked = Some(how);
+            self.wake.notify_waiters();
+        }
+        facts.blocked
+    }
+}
+
 /// What changes of a client while it is connected.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of CLIENT LIST, and any of them may be set"
+)]
 pub struct Facts {
     /// `CLIENT SETNAME`.
     pub name: Vec<u8>,
@@ -48,6 +87,12 @@ pub struct Facts {
     pub queued: i64,
     /// Keys watched.
     pub watched: usize,
+    /// `CLIENT NO-EVICT`.
+    pub no_evict: bool,
+    /// `CLIENT NO-TOUCH`.
+    pub no_touch: bool,
+    /// Whether it is a `MONITOR`.
+    pub monitors: bool,
     /// Whether it waits in a blocking command.
     pub blocked: bool,
     /// How `CLIENT UNBLOCK` ended the waiting, if it did.
@@ -99,6 +144,23 @@ pub struct Watched {
     pub existed: bool,
 }
 
+/// Replies if it can; at the latest when told that the time is over. Returns whether it did.
+pub type Poll = Box<dyn FnMut(&Server, &mut Reply<'_>, bool) -> bool>;
+
+/// A reply that is not there yet: `REGION WAIT`, `REGION READY`, `DEBUG SLEEP`.
+pub struct Pending {
+    /// When it has to be given, milliseconds since 1970; never if `None`.
+    pub until_ms: Option<u64>,
+    /// Asked again whenever something has happened that it may wait for.
+    pub poll: Poll,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a reply by {:?}", self.until_ms)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -120,6 +182,12 @@ pub struct Session {
     pub seen: Vec<(usize, Version)>,
     /// The shards that it has written to.
     pub written: Vec<usize>,
+    /// The name of the last command.
+    pub command: &'static str,
+    /// A reply that the last command left to be waited for.
+    pub pending: Option<Pending>,
+    /// What others do, if it is a `MONITOR`.
+    pub monitor: Option<mpsc::Receiver<Arc<[u8]>>>,
     /// Whether the connection ends after this reply.
     pub closing: bool,
 }
@@ -137,6 +205,9 @@ impl Session {
             watched: Vec::new(),
             seen: Vec::new(),
             written: Vec::new(),
+            command: "",
+            pending: None,
+            monitor: None,
             closing: false,
         }
     }

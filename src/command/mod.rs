@@ -9,6 +9,7 @@ pub mod error;
 pub mod number;
 pub mod reply;
 
+mod client;
 pub(crate) mod connection;
 mod counter;
 mod expiry;
@@ -17,6 +18,7 @@ mod keys;
 mod keyspace;
 mod server;
 mod string;
+pub mod subcommand;
 mod table;
 pub(crate) mod transaction;
 
@@ -151,6 +153,8 @@ impl Keys {
 pub struct Flags(pub u16);
 
 impl Flags {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
     /// Only reads.
     pub const READ: Self = Self(1);
     /// May write.
@@ -169,6 +173,9 @@ impl Flags {
     pub const NO_AUTH: Self = Self(128);
     /// Has keys whose places depend on the arguments.
     pub const MOVABLE: Self = Self(256);
+
+    /// Is only the first word of subcommands.
+    pub const CONTAINER: Self = Self(512);
 
     /// Both.
     #[must_use]

@@ -13,6 +13,7 @@ static FAMILIES: &[&[Command]] = &[
     super::keyspace::COMMANDS,
     super::transaction::COMMANDS,
     super::connection::COMMANDS,
+    super::client::COMMANDS,
     super::server::COMMANDS,
 ];
 

@@ -14,7 +14,7 @@ use super::execute::{Blocking, Step, execute};
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
 use crate::resp::{Decoder, Protocol, Rules};
-use crate::session::{Replies, Session, Unblock};
+use crate::session::{Pending, Replies, Session, Unblock};
 
 /// Serves a client until it leaves or is sent away.
 pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, mut session: Session) {
@@ -57,14 +57,18 @@ impl Connection {
         session: &mut Session,
     ) -> io::Result<()> {
         loop {
+            if session.monitor.is_some() && !self.watch(stream, session).await? {
+                return Ok(());
+            }
             if !self.read(stream).await? {
                 return Ok(());
             }
-            session
-                .client
+            let client = &session.client;
+            client
                 .active_ms
                 .store(crate::clock::now_ms(), Ordering::Relaxed);
             self.obey(server, stream, session).await?;
+            session.client.facts.lock().command = session.command;
             // Every other connection that is ready runs before any reply is written.
             tokio::task::yield_now().await;
             self.flush(stream).await?;
@@ -95,6 +99,27 @@ impl Connection {
         }
     }
 
+    /// Shows a monitor what others do, until it says something. Returns whether it did.
+    async fn watch(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<bool> {
+        let Some(monitor) = &mut session.monitor else {
+            return Ok(true);
+        };
+        loop {
+            let line = tokio::select! {
+                biased;
+                ready = stream.readable() => return ready.map(|()| true),
+                line = monitor.recv() => line,
+            };
+            // The node cuts off a monitor that does not read.
+            let Some(line) = line else { return Ok(false) };
+            self.output.extend_from_slice(&line);
+            while let Ok(line) = monitor.try_recv() {
+                self.output.extend_from_slice(&line);
+            }
+            self.flush(stream).await?;
+        }
+    }
+
     /// Executes every complete request.
     async fn obey(
         &mut self,
@@ -104,6 +129,7 @@ impl Connection {
     ) -> io::Result<()> {
         let mut input = std::mem::take(&mut self.input);
         let mut done = 0;
+        let mut started_ns = crate::clock::monotonic_ns();
         while !session.closing {
             let authenticated = session.authenticated;
             let rules = Rules {
@@ -122,7 +148,18 @@ impl Connection {
             if !request.spans.is_empty() {
                 let arguments = request.arguments(&input[done..]);
                 let before = self.output.len();
-                let step = execute(server, session, &arguments, &mut self.output);
+                let mut step = execute(server, session, &arguments, &mut self.output);
+                while let Step::Pause(ms) = step {
+                    self.flush(stream).await?;
+                    pause(server, ms).await;
+                    started_ns = crate::clock::monotonic_ns();
+                    step = execute(server, session, &arguments, &mut self.output);
+                }
+                let now_ns = crate::clock::monotonic_ns();
+                server
+                    .slow
+                    .note(now_ns - started_ns, &session.client, &arguments);
+                started_ns = now_ns;
                 if session.replies != Replies::On {
                     self.hush(session, before);
                 }
@@ -130,6 +167,11 @@ impl Connection {
                     drop(arguments);
                     self.flush(stream).await?;
                     self.block(server, stream, session, blocking).await?;
+                    started_ns = crate::clock::monotonic_ns();
+                } else if let Some(pending) = session.pending.take() {
+                    self.flush(stream).await?;
+                    self.wait(server, stream, session, pending).await?;
+                    started_ns = crate::clock::monotonic_ns();
                 }
             }
             done += request.consumed;
@@ -173,6 +215,33 @@ impl Connection {
         Ok(())
     }
 
+    /// Waits for a reply that depends on other regions, or on time.
+    async fn wait(
+        &mut self,
+        server: &Arc<Server>,
+        stream: &TcpStream,
+        session: &Session,
+        mut pending: Pending,
+    ) -> io::Result<()> {
+        loop {
+            let progress = server.progress.notified();
+            let left_ms = pending
+                .until_ms
+                .map(|ms| ms.saturating_sub(crate::clock::now_ms()));
+            let is_over = left_ms == Some(0);
+            let mut reply = Reply::new(&mut self.output, session.protocol);
+            if (pending.poll)(server, &mut reply, is_over) || is_over {
+                return Ok(());
+            }
+            let next = left_ms.map_or(LOOK_AGAIN, |ms| LOOK_AGAIN.min(Duration::from_millis(ms)));
+            tokio::select! {
+                () = progress => {}
+                () = tokio::time::sleep(next) => {}
+                () = gone(stream) => return Err(io::ErrorKind::ConnectionReset.into()),
+            }
+        }
+    }
+
     /// Waits until a key gives what the command is for, its time is over, or the client leaves.
     async fn block(
         &mut self,
@@ -190,7 +259,10 @@ impl Connection {
         };
         // Whatever ends the wait, nobody is served on behalf of a client that waits no longer.
         let _waiting = Waiting { server, shard, id };
-        session.client.facts.lock().blocked = true;
+        {
+            let mut facts = session.client.facts.lock();
+            (facts.blocked, facts.unblocked) = (true, None);
+        }
         let served = tokio::select! {
             biased;
             served = receiver => served.ok(),
@@ -265,6 +337,18 @@ fn retry(
         }
         sender.take().is_none_or(|sender| sender.send(out).is_ok())
     })
+}
+
+/// How often a pending reply is tried at least: what it waits for may be nothing but time.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Waits for the end of a pause.
+async fn pause(server: &Server, ms: u64) {
+    let resumed = server.resumed.notified();
+    tokio::select! {
+        () = resumed => {}
+        () = tokio::time::sleep(Duration::from_millis(ms)) => {}
+    }
 }
 
 async fn timer(seconds: f64) {

@@ -18,6 +18,8 @@ pub(super) enum Step {
     Next,
     /// It waits for a key.
     Block(Blocking),
+    /// Clients are paused: it is to be tried again after so many milliseconds, or sooner.
+    Pause(u64),
 }
 
 /// A command that waits.
@@ -46,6 +48,10 @@ pub(super) fn execute(
     let mark = reply.mark();
     let step = admit(server, session, arguments).and_then(|command| {
         if let Some(command) = command {
+            if let Some(ms) = paused_for_ms(server, session, command) {
+                return Ok(Step::Pause(ms));
+            }
+            server.slow.show(&session.client, arguments);
             return run(server, session, command, arguments, &mut reply);
         }
         reply.simple("QUEUED");
@@ -56,6 +62,18 @@ pub(super) fn execute(
         reply.error(&error);
         Step::Next
     })
+}
+
+/// How long a command has to wait now, if clients are paused. `CLIENT` never does: it ends the
+/// pause.
+fn paused_for_ms(server: &Server, session: &Session, command: &Command) -> Option<u64> {
+    if server.paused_until_ms.load(Ordering::Relaxed) == 0 || command.name == "CLIENT" {
+        return None;
+    }
+    let queue = session.queue.as_deref().unwrap_or_default();
+    let writes = command.writes()
+        || (command.name == "EXEC" && queue.iter().any(|queued| queued.command.writes()));
+    server.paused_for_ms(writes)
 }
 
 /// The command, if it may run now; `None` if it was queued.
@@ -69,6 +87,7 @@ fn admit(
         session.queue_broken |= session.queue.is_some();
         Err(error)
     };
+    session.command = "";
     let Some(command) = command::find(name) else {
         return refuse(session, CommandError::unknown_command(arguments));
     };
@@ -78,6 +97,7 @@ fn admit(
     if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
         return refuse(session, CommandError::NoAuth);
     }
+    session.command = command.name;
     server.commands.fetch_add(1, Ordering::Relaxed);
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;

@@ -50,6 +50,11 @@ impl Listener {
         }
     }
 
+    /// Where clients connect: with the port that the system has picked, if it was asked to.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// Accepts clients for ever, and gives them to the threads in turn.
     pub async fn run(self, server: Arc<Server>, threads: Vec<Thread>) -> std::io::Result<()> {
         let listener = TcpListener::from_std(self.socket)?;

@@ -8,10 +8,14 @@ mod connection;
 mod execute;
 mod listener;
 mod server;
+mod slow;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use execute::transaction;
 pub use listener::{BindError, Listener, Thread};
 pub use server::{Policy, RegionState, Regions, Server, Settings};
+pub use slow::{Slow, SlowCommand, Spike};
 
 use std::sync::Arc;
 

@@ -88,6 +88,13 @@ pub struct Server {
     pub paused_until_ms: AtomicU64,
     /// Whether only writes are paused.
     pub paused_writes_only: AtomicBool,
+    /// Slow log, latency events and monitors.
+    pub slow: super::Slow,
+    /// Wakes who waits for other regions: one of them has applied or acknowledged something, or
+    /// something of theirs was applied here.
+    pub progress: tokio::sync::Notify,
+    /// Wakes clients that are paused.
+    pub resumed: tokio::sync::Notify,
     /// Ends the node.
     pub stop: tokio::sync::Notify,
     next_client: AtomicU64,
@@ -109,6 +116,9 @@ impl Server {
             refused: AtomicU64::new(0),
             paused_until_ms: AtomicU64::new(0),
             paused_writes_only: AtomicBool::new(false),
+            slow: super::Slow::default(),
+            progress: tokio::sync::Notify::new(),
+            resumed: tokio::sync::Notify::new(),
             stop: tokio::sync::Notify::new(),
             next_client: AtomicU64::new(1),
         }
@@ -117,6 +127,25 @@ impl Server {
     /// A new client's id.
     pub fn client_id(&self) -> u64 {
         self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets clients wait until then, milliseconds since 1970; 0 ends it.
+    pub fn pause(&self, until_ms: u64, writes_only: bool) {
+        self.paused_writes_only
+            .store(writes_only, Ordering::Relaxed);
+        self.paused_until_ms.store(until_ms, Ordering::Release);
+        self.resumed.notify_waiters();
+    }
+
+    /// How long a command has to wait now, if it does. Costs a load while nothing is paused.
+    pub fn paused_for_ms(&self, writes: bool) -> Option<u64> {
+        let until_ms = self.paused_until_ms.load(Ordering::Acquire);
+        if until_ms == 0 || (self.paused_writes_only.load(Ordering::Relaxed) && !writes) {
+            return None;
+        }
+        until_ms
+            .checked_sub(clock::now_ms())
+            .filter(|&left_ms| 0 < left_ms)
     }
 
     /// Something was written: links have something to send.

@@ -1,0 +1,187 @@
+//! Clients over real sockets: what needs more than one of them, or time.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crdt::{Epoch, Origin, Region, Seed};
+
+use super::{Listener, Policy, Server, Settings, Thread};
+use crate::shard::{Identity, Shard};
+use crate::shards::Shards;
+
+/// Longer than anything takes that is not broken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node of four shards, served until the tests end.
+fn node() -> (Arc<Server>, SocketAddr) {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.address().unwrap();
+    let seed = Seed::from_text(b"test");
+    let origin = Origin::new(Region::new(1).unwrap(), Epoch(1));
+    let shard = |number| {
+        let (first, slots) = Shards::slots_of(number, 4);
+        let identity = Identity {
+            number,
+            first,
+            slots,
+            origin,
+            alone: true,
+        };
+        Shard::new(identity, seed, 1)
+    };
+    let settings = Settings {
+        password: None,
+        clients_max: 100,
+        policy: Policy::Enterprise,
+        active_active: false,
+        port: address.port(),
+        free: std::collections::BTreeMap::new(),
+    };
+    let server = Arc::new(Server::new(
+        Shards::new(seed, (0..4).map(shard).collect()),
+        settings,
+    ));
+    let threads = (0..2)
+        .map(|n| Thread::start(Arc::clone(&server), n).unwrap())
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let run = Arc::clone(&server);
+    std::thread::spawn(move || runtime.block_on(listener.run(run, threads)));
+    (server, address)
+}
+
+struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, line: &str) {
+        self.stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .unwrap();
+    }
+
+    /// Reads until what has come ends with `end`; or until the connection ends.
+    fn until(&mut self, end: &str) -> String {
+        let mut buffer = [0; 4096];
+        while !self.read.ends_with(end.as_bytes()) {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => self.read.extend_from_slice(&buffer[..n]),
+                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.read)),
+            }
+        }
+        String::from_utf8(std::mem::take(&mut self.read)).unwrap()
+    }
+
+    /// What a command replies.
+    fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.send("ECHO that-was-all");
+        let mut text = self.until("$12\r\nthat-was-all\r\n");
+        text.truncate(text.len().saturating_sub("$12\r\nthat-was-all\r\n".len()));
+        text
+    }
+
+    #[track_caller]
+    fn check(&mut self, line: &str, expected: &str) {
+        assert_eq!(self.ask(line), expected, "{line}");
+    }
+}
+
+#[track_caller]
+fn wait_until(mut is_true: impl FnMut() -> bool) {
+    let end_ms = crate::clock::now_ms() + PATIENCE.as_millis() as u64;
+    while !is_true() {
+        assert!(crate::clock::now_ms() < end_ms, "in vain");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_has_a_name_and_a_line_in_the_list() {
+    let (_, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    a.check("CLIENT GETNAME", "$-1\r\n");
+    a.check("CLIENT SETNAME ann", "+OK\r\n");
+    a.check(
+        "CLIENT SETNAME \"a b\"",
+        "-ERR Client names cannot contain spaces, newlines or special characters.\r\n",
+    );
+    a.check("CLIENT GETNAME", "$3\r\nann\r\n");
+    a.check("CLIENT SETINFO LIB-NAME lib", "+OK\r\n");
+    a.check("CLIENT SETINFO x y", "-ERR Unrecognized option 'x'\r\n");
+    let list = b.ask("CLIENT LIST");
+    assert!(
+        list.contains(" name=ann ") && list.contains(" lib-name=lib "),
+        "{list}"
+    );
+    assert!(list.contains("cmd=client|list "), "{list}");
+    a.check(
+        "CLIENT NOSUCH",
+        "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.\r\n",
+    );
+    a.check(
+        "CLIENT KILL",
+        "-ERR wrong number of arguments for 'client|kill' command\r\n",
+    );
+    assert!(a.ask("CLIENT HELP").starts_with('*'));
+}
+
+#[test]
+fn a_killed_client_is_gone_and_the_others_stay() {
+    let (server, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    let id = a.ask("CLIENT ID");
+    let id = id.trim().trim_start_matches(':').to_owned();
+    b.check(&format!("CLIENT KILL ID {id}"), ":1\r\n");
+    assert_eq!(a.until("never"), "");
+    wait_until(|| server.clients.len() == 1);
+    b.check("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    // Itself: after the reply.
+    b.send("CLIENT KILL SKIPME no");
+    assert_eq!(b.until("never"), ":1\r\n");
+}
+
+#[test]
+fn a_pause_holds_back_writes_and_ends_early() {
+    let (_, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    a.check("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
+    b.check("GET k", "$-1\r\n");
+    b.send("SET k v");
+    a.check("GET k", "$-1\r\n");
+    a.check("CLIENT UNPAUSE", "+OK\r\n");
+    assert_eq!(b.until("+OK\r\n"), "+OK\r\n");
+    a.check("GET k", "$1\r\nv\r\n");
+    a.check(
+        "CLIENT PAUSE x",
+        "-ERR timeout is not an integer or out of range\r\n",
+    );
+}
+
+#[test]
+fn replies_can_be_turned_off() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check("CLIENT REPLY SKIP\r\nSET a 1\r\nGET a", "$1\r\n1\r\n");
+    a.check(
+        "CLIENT REPLY OFF\r\nSET a 2\r\nGET a\r\nCLIENT REPLY ON\r\nGET a",
+        "+OK\r\n$1\r\n2\r\n",
+    );
+}
