@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use testing::Value;
 
-use crate::Server;
+use crate::Node;
 
 /// Sends bytes and returns all that comes until the server closes.
 #[track_caller]
-fn answer_before_closing(server: &Server, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(server.address()).unwrap();
+fn answer_before_closing(node: &Node, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(node.address()).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -25,8 +25,8 @@ fn answer_before_closing(server: &Server, bytes: &[u8]) -> String {
 
 #[test]
 fn what_is_not_the_protocol_is_answered_and_closed() {
-    let server = Server::node();
-    let mut other = server.raw();
+    let node = Node::start();
+    let mut other = node.raw();
     for (bytes, error) in [
         (&b"*1\r\n:5\r\n"[..], "expected '$', got ':'"),
         (b"*x\r\n", "invalid multibulk length"),
@@ -35,7 +35,7 @@ fn what_is_not_the_protocol_is_answered_and_closed() {
         (b"*1\r\n$x\r\n", "invalid bulk length"),
         (b"*1\r\n$536870913\r\n", "invalid bulk length"),
     ] {
-        let answer = answer_before_closing(&server, bytes);
+        let answer = answer_before_closing(&node, bytes);
         assert!(answer.starts_with("-ERR Protocol error"), "{answer}");
         assert!(
             answer.contains(error),
@@ -50,10 +50,10 @@ fn what_is_not_the_protocol_is_answered_and_closed() {
 fn many_who_say_nothing_or_half_a_command_disturb_nobody() {
     // The test's own limit of open files is often 1,024.
     const SILENT: usize = 400;
-    let server = Server::node();
+    let node = Node::start();
     let mut open = Vec::new();
     for number in 0..SILENT {
-        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let mut stream = TcpStream::connect(node.address()).unwrap();
         if number % 2 == 0 {
             stream
                 .write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100\r\nhalf")
@@ -61,7 +61,7 @@ fn many_who_say_nothing_or_half_a_command_disturb_nobody() {
         }
         open.push(stream);
     }
-    let mut redis = server.raw();
+    let mut redis = node.raw();
     for number in 0..200_i64 {
         assert_eq!(redis.run(&["INCR", "n"]), Value::Int(number + 1));
     }
@@ -71,8 +71,8 @@ fn many_who_say_nothing_or_half_a_command_disturb_nobody() {
 
 #[test]
 fn a_large_value_is_taken_whole() {
-    let server = Server::node();
-    let mut redis = server.raw();
+    let node = Node::start();
+    let mut redis = node.raw();
     let value = vec![b'x'; 20 * 1024 * 1024];
     assert_eq!(
         redis.run(&[&b"SET"[..], b"large", &value]),

@@ -1,15 +1,15 @@
-//! Protocols, pipelines, and what clients and tools ask of a server.
+//! Protocols, pipelines, and what clients and tools ask of a node.
 
 use std::collections::BTreeMap;
 
 use redis::{Commands as _, Value};
 
-use crate::Server;
+use crate::Node;
 
 #[test]
 fn resp3_has_maps_sets_and_doubles() {
-    let server = Server::node();
-    let mut redis = server.connect_resp3();
+    let node = Node::start();
+    let mut redis = node.connect_resp3();
     let () = redis.hset("h", "f", "v").unwrap();
     let () = redis.sadd("s", "m").unwrap();
     let () = redis.zadd("z", "m", 1.5).unwrap();
@@ -26,8 +26,8 @@ fn resp3_has_maps_sets_and_doubles() {
 #[test]
 fn a_pipeline_is_answered_in_order() {
     const COMMANDS: i64 = 10_000;
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let mut pipeline = redis::pipe();
     for _ in 0..COMMANDS {
         pipeline.incr("n", 1);
@@ -38,8 +38,8 @@ fn a_pipeline_is_answered_in_order() {
 
 #[test]
 fn a_mistake_in_a_pipeline_is_one_reply_and_no_more() {
-    let server = Server::node();
-    let mut redis = server.raw();
+    let node = Node::start();
+    let mut redis = node.raw();
     let commands = [
         vec!["SET", "k", "v"],
         vec!["INCR", "k"],
@@ -56,8 +56,8 @@ fn a_mistake_in_a_pipeline_is_one_reply_and_no_more() {
 
 #[test]
 fn inline_commands_work() {
-    let server = Server::node();
-    let mut redis = server.raw();
+    let node = Node::start();
+    let mut redis = node.raw();
     redis
         .send_raw(b"SET inline \"two words\"\r\nGET inline\r\n")
         .unwrap();
@@ -67,8 +67,8 @@ fn inline_commands_work() {
 
 #[test]
 fn a_connection_has_a_name_and_a_place_in_the_list() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis::cmd("CLIENT")
         .arg("SETNAME")
         .arg("me")
@@ -85,8 +85,8 @@ fn a_connection_has_a_name_and_a_place_in_the_list() {
 
 #[test]
 fn info_and_config_answer() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let info: String = redis::cmd("INFO").query(&mut redis).unwrap();
     for section in [
         "# Server",

@@ -5,12 +5,12 @@ use std::time::Duration;
 use redis::Commands as _;
 use testing::wait_until;
 
-use crate::Server;
+use crate::Node;
 
 #[test]
 fn a_key_ends_at_its_deadline() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.set("short", "v").unwrap();
     let () = redis.set("long", "v").unwrap();
     assert!(redis.pexpire::<_, bool>("short", 100).unwrap());
@@ -26,8 +26,8 @@ fn a_key_ends_at_its_deadline() {
 
 #[test]
 fn what_nobody_reads_is_removed_too() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let mut pipeline = redis::pipe();
     for number in 0..500 {
         pipeline.pset_ex(format!("k{number}"), "v", 50).ignore();
@@ -42,8 +42,8 @@ fn what_nobody_reads_is_removed_too() {
 
 #[test]
 fn a_new_life_has_no_old_deadline() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.rpush("k", 1).unwrap();
     let () = redis.expire("k", 40).unwrap();
     let () = redis.rpop("k", None).unwrap();

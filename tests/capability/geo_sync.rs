@@ -6,11 +6,11 @@ use std::time::Duration;
 use redis::Commands as _;
 use testing::{Client, wait_until};
 
-use crate::Server;
+use crate::Regions;
 
 const SYNC_LIMIT: Duration = Duration::from_secs(15);
 
-impl Server {
+impl Regions {
     #[track_caller]
     fn check_in_sync(&self) {
         let mut clients: Vec<(usize, Client)> = (1..=self.0.regions())
@@ -23,7 +23,7 @@ impl Server {
 
 #[test]
 fn what_is_written_in_one_region_is_read_in_the_others() {
-    let server = Server::start(3);
+    let server = Regions::start(3);
     let mut regions: Vec<redis::Connection> =
         (1..=3).map(|region| server.connect(region)).collect();
     for (region, redis) in regions.iter_mut().enumerate() {
@@ -53,7 +53,7 @@ fn what_is_written_in_one_region_is_read_in_the_others() {
 #[test]
 fn both_sides_of_a_cut_write_on_and_agree_afterwards() {
     const WRITES: usize = 2_000;
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     let () = one.set("k", "before").unwrap();
     server.check_in_sync();
@@ -83,7 +83,7 @@ fn both_sides_of_a_cut_write_on_and_agree_afterwards() {
 
 #[test]
 fn a_third_region_carries_what_a_cut_link_does_not() {
-    let server = Server::start(3);
+    let server = Regions::start(3);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     server.0.cut(1, 2);
     let () = one.set("k", "around").unwrap();
@@ -94,7 +94,7 @@ fn a_third_region_carries_what_a_cut_link_does_not() {
 
 #[test]
 fn a_cut_in_one_direction_heals_too() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     server.0.cut_one_way(1, 2);
     let () = one.incr("n", 1).unwrap();
@@ -107,7 +107,7 @@ fn a_cut_in_one_direction_heals_too() {
 
 #[test]
 fn a_slow_and_lossy_link_delivers_all_the_same() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     server.0.shape(1, 2, "rtt=40ms&jitter=5ms&loss=0.05");
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     for number in 0..500 {
@@ -122,7 +122,7 @@ fn a_slow_and_lossy_link_delivers_all_the_same() {
 
 #[test]
 fn a_push_in_another_region_wakes_who_waits() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let mut waiting = server.connect(2);
     let waiter = thread::spawn(move || waiting.blpop::<_, (String, String)>("q", 30.0).unwrap());
     let () = server.connect(1).rpush("q", "job").unwrap();
@@ -131,7 +131,7 @@ fn a_push_in_another_region_wakes_who_waits() {
 
 #[test]
 fn a_transaction_arrives_whole() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     let writer = thread::spawn(move || {
         for number in 0..300 {
@@ -156,7 +156,7 @@ fn a_transaction_arrives_whole() {
 
 #[test]
 fn a_restarted_node_says_so_and_fills_up_again() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let mut one = server.connect(1);
     for number in 0..100 {
         let () = one.set(format!("k{number}"), number).unwrap();

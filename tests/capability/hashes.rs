@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use redis::{Commands as _, ExpireOption};
 use testing::wait_until;
 
-use crate::Server;
+use crate::Node;
 use std::time::Duration;
 
 #[test]
 fn fields_are_set_read_counted_and_removed() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis
         .hset_multiple("h", &[("a", "1"), ("b", "2"), ("c", "3")])
         .unwrap();
@@ -27,8 +27,8 @@ fn fields_are_set_read_counted_and_removed() {
 
 #[test]
 fn a_field_ends_at_its_deadline_and_the_others_stay() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis
         .hset_multiple("h", &[("short", "1"), ("long", "2"), ("ever", "3")])
         .unwrap();

@@ -6,12 +6,12 @@ use std::time::Duration;
 use redis::{Commands as _, Direction};
 use testing::wait_until;
 
-use crate::{Server, error_of};
+use crate::{Node, error_of};
 
 #[test]
 fn a_list_is_a_queue_a_stack_and_an_array() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     assert_eq!(redis.rpush::<_, _, usize>("l", &["b", "c"]).unwrap(), 2);
     assert_eq!(redis.lpush::<_, _, usize>("l", "a").unwrap(), 3);
     assert_eq!(
@@ -48,13 +48,13 @@ fn a_list_is_a_queue_a_stack_and_an_array() {
 
 #[test]
 fn a_client_that_waits_gets_the_next_element() {
-    let server = Server::node();
-    let mut waiting = server.connect(1);
+    let node = Node::start();
+    let mut waiting = node.connect();
     let waiter = thread::spawn(move || {
         let got: Option<(String, String)> = waiting.blpop(&["{q}1", "{q}2"], 30.0).unwrap();
         got
     });
-    let mut redis = server.connect(1);
+    let mut redis = node.connect();
     assert!(wait_until(Duration::from_secs(10), || {
         let info: String = redis::cmd("INFO").arg("clients").query(&mut redis).unwrap();
         info.contains("blocked_clients:1")
@@ -69,11 +69,11 @@ fn a_client_that_waits_gets_the_next_element() {
 
 #[test]
 fn those_who_wait_longest_are_served_first() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let waiters: Vec<_> = (1..=3)
         .map(|number| {
-            let mut waiting = server.connect(1);
+            let mut waiting = node.connect();
             let waiter = thread::spawn(move || waiting.blpop::<_, (String, String)>("q", 30.0));
             let expected = format!("blocked_clients:{number}");
             assert!(wait_until(Duration::from_secs(10), || {
@@ -92,8 +92,8 @@ fn those_who_wait_longest_are_served_first() {
 
 #[test]
 fn waiting_ends_when_its_time_is_over() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     assert_eq!(
         redis
             .blpop::<_, Option<(String, String)>>("none", 0.05)

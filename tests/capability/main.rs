@@ -18,40 +18,52 @@ mod transactions;
 
 use std::net::SocketAddr;
 
-use testing::{Client, Playground, Setup};
+use testing::{Client, Playground, Setup, SingleNode};
 
-/// A server for one test.
-struct Server(Playground);
+const BINARY: &str = env!("CARGO_BIN_EXE_meridian");
 
-impl Server {
-    /// A single node.
-    fn node() -> Self {
-        Self::start(1)
+/// A single node for one test.
+struct Node(SingleNode);
+
+impl Node {
+    fn start() -> Self {
+        let started = SingleNode::start(BINARY, "");
+        Self(started.unwrap_or_else(|error| panic!("the node does not start: {}", error.0)))
     }
 
-    /// A database of so many regions, a node each.
-    fn start(regions: usize) -> Self {
-        let started = Playground::start(env!("CARGO_BIN_EXE_meridian"), &Setup::regions(regions));
-        Self(started.unwrap_or_else(|error| panic!("it does not start: {}", error.0)))
-    }
-
-    /// A connection of the `redis` crate to a region, counted from 1, with default settings.
-    fn connect(&self, region: usize) -> redis::Connection {
-        connect(&format!("redis://{}", self.0.address(region)))
+    /// A connection of the `redis` crate with default settings.
+    fn connect(&self) -> redis::Connection {
+        connect(&format!("redis://{}", self.address()))
     }
 
     /// The same with RESP3.
     fn connect_resp3(&self) -> redis::Connection {
-        connect(&format!("redis://{}/?protocol=resp3", self.0.address(1)))
+        connect(&format!("redis://{}/?protocol=resp3", self.address()))
     }
 
     /// A connection of ours, for what the crate does not let through.
     fn raw(&self) -> Client {
-        self.0.client(1)
+        Client::connect(self.address()).expect("the node accepts connections")
     }
 
     fn address(&self) -> SocketAddr {
-        self.0.address(1)
+        self.0.address()
+    }
+}
+
+/// A database of several regions for one test.
+struct Regions(Playground);
+
+impl Regions {
+    /// So many, a node each.
+    fn start(count: usize) -> Self {
+        let started = Playground::start(BINARY, &Setup::regions(count));
+        Self(started.unwrap_or_else(|error| panic!("the playground does not start: {}", error.0)))
+    }
+
+    /// A connection of the `redis` crate to a region, counted from 1.
+    fn connect(&self, region: usize) -> redis::Connection {
+        connect(&format!("redis://{}", self.0.address(region)))
     }
 }
 

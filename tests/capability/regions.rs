@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Commands as _;
 use testing::wait_until;
 
-use crate::{Server, error_of};
+use crate::{Node, Regions, error_of};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -21,7 +21,7 @@ fn row(redis: &mut redis::Connection, region: &str) -> BTreeMap<String, String> 
 
 #[test]
 fn list_tells_who_is_there_and_who_is_behind() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let mut one = server.connect(1);
     let own = row(&mut one, "one");
     assert_eq!((own["self"].as_str(), own["state"].as_str()), ("1", "self"));
@@ -41,7 +41,7 @@ fn list_tells_who_is_there_and_who_is_behind() {
 
 #[test]
 fn wait_counts_the_regions_that_have_it() {
-    let server = Server::start(3);
+    let server = Regions::start(3);
     let mut one = server.connect(1);
     let () = one.set("k", "v").unwrap();
     let mut wait = |count: usize, limit_ms: usize| -> usize {
@@ -71,7 +71,7 @@ fn wait_counts_the_regions_that_have_it() {
 
 #[test]
 fn a_token_carries_a_session_to_another_region() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     server.0.cut(1, 2);
     let () = one.set("k", "v").unwrap();
@@ -97,7 +97,7 @@ fn a_token_carries_a_session_to_another_region() {
 
 #[test]
 fn digests_differ_exactly_where_contents_do() {
-    let server = Server::start(2);
+    let server = Regions::start(2);
     let (mut one, mut two) = (server.connect(1), server.connect(2));
     let digest = |redis: &mut redis::Connection, slot: Option<u16>| -> String {
         redis::cmd("REGION")
@@ -120,8 +120,8 @@ fn digests_differ_exactly_where_contents_do() {
 
 #[test]
 fn explain_tells_what_a_value_is_made_of() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.set("k", "v").unwrap();
     let explained: redis::Value = redis::cmd("REGION")
         .arg("EXPLAIN")

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use redis::Commands as _;
 
-use crate::Server;
+use crate::Node;
 
 #[test]
 fn a_scan_returns_all_that_stays() {
     const STAYING: usize = 3_000;
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let mut pipeline = redis::pipe();
     for number in 0..STAYING {
         pipeline.set(format!("stays:{number}"), number).ignore();
@@ -48,8 +48,8 @@ fn a_scan_returns_all_that_stays() {
 #[test]
 fn scans_of_containers_return_every_member() {
     const MEMBERS: usize = 1_500;
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let mut pipeline = redis::pipe();
     for number in 0..MEMBERS {
         pipeline.hset("h", format!("f{number}"), number).ignore();
@@ -80,8 +80,8 @@ fn scans_of_containers_return_every_member() {
 
 #[test]
 fn patterns_and_types_filter() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.set("user:1", "x").unwrap();
     let () = redis.sadd("user:2", "x").unwrap();
     let () = redis.set("other", "x").unwrap();

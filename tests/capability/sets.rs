@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use redis::Commands as _;
 
-use crate::{Server, error_of};
+use crate::{Node, error_of};
 
 fn texts(members: &[&str]) -> BTreeSet<String> {
     members.iter().map(ToString::to_string).collect()
@@ -12,8 +12,8 @@ fn texts(members: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn members_are_there_once() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     assert_eq!(redis.sadd::<_, _, usize>("s", &["a", "b", "a"]).unwrap(), 2);
     assert_eq!(redis.sadd::<_, _, usize>("s", "a").unwrap(), 0);
     assert!(redis.sismember::<_, _, bool>("s", "a").unwrap());
@@ -28,8 +28,8 @@ fn members_are_there_once() {
 
 #[test]
 fn sets_combine_within_a_slot() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.sadd("{s}1", &["a", "b", "c"]).unwrap();
     let () = redis.sadd("{s}2", &["b", "c", "d"]).unwrap();
     let both = ["{s}1", "{s}2"];

@@ -2,12 +2,12 @@
 
 use redis::Commands as _;
 
-use crate::Server;
+use crate::Node;
 
 #[test]
 fn members_stand_by_score_then_name() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let members = [(2.0, "c"), (1.0, "b"), (1.0, "a"), (3.5, "d")];
     assert_eq!(
         redis
@@ -47,8 +47,8 @@ fn members_stand_by_score_then_name() {
 
 #[test]
 fn scores_print_in_the_shortest_form() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     for (score, text) in [
         ("0.1", "0.1"),
         ("1e20", "1e+20"),
@@ -68,8 +68,8 @@ fn scores_print_in_the_shortest_form() {
 #[test]
 fn a_leaderboard_of_many_members_knows_every_rank() {
     const MEMBERS: usize = 2_000;
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let mut pipeline = redis::pipe();
     for number in 0..MEMBERS {
         // Every number once, in an order that is not sorted.

@@ -2,12 +2,12 @@
 
 use redis::{Commands as _, ExistenceCheck, SetExpiry, SetOptions};
 
-use crate::{Server, error_of};
+use crate::{Node, error_of};
 
 #[test]
 fn values_are_bytes_and_come_back_as_they_went() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let value: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let () = redis.set("bytes", &value).unwrap();
     assert_eq!(redis.get::<_, Vec<u8>>("bytes").unwrap(), value);
@@ -21,8 +21,8 @@ fn values_are_bytes_and_come_back_as_they_went() {
 
 #[test]
 fn conditions_decide_whether_set_writes() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let only_new = || SetOptions::default().conditional_set(ExistenceCheck::NX);
     let only_old = || SetOptions::default().conditional_set(ExistenceCheck::XX);
     let set = |redis: &mut redis::Connection, value: &str, options| -> Option<String> {
@@ -43,8 +43,8 @@ fn conditions_decide_whether_set_writes() {
 
 #[test]
 fn counters_count_and_refuse_what_is_no_number() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     assert_eq!(redis.incr::<_, _, i64>("n", 5).unwrap(), 5);
     assert_eq!(redis.decr::<_, _, i64>("n", 7).unwrap(), -2);
     assert_eq!(redis.incr::<_, _, String>("f", 0.1).unwrap(), "0.1");
@@ -58,8 +58,8 @@ fn counters_count_and_refuse_what_is_no_number() {
 
 #[test]
 fn several_keys_at_once() {
-    let server = Server::node();
-    let mut redis = server.connect(1);
+    let node = Node::start();
+    let mut redis = node.connect();
     let () = redis.mset(&[("{t}a", "1"), ("{t}b", "2")]).unwrap();
     let values: Vec<Option<String>> = redis.mget(&["{t}b", "{t}none", "{t}a"]).unwrap();
     assert_eq!(values, [Some("2".to_owned()), None, Some("1".to_owned())]);

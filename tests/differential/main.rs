@@ -28,7 +28,7 @@ use generator::{Generator, Words, words};
 use procedures::{Procedure, Server};
 use rows::Row;
 use tally::Tally;
-use testing::{Client, Playground, RedisServer, Setup, Stopwatch, Value, say};
+use testing::{Client, RedisServer, SingleNode, Stopwatch, Value, say};
 
 const COMMANDS: usize = 15_000;
 const FIXED_SEED: u64 = 1;
@@ -57,14 +57,11 @@ fn one_region_answers_as_redis_does() {
     };
     let running = env::var("MERIDIAN_DIFF_ADDRESS").ok();
     let running = running.map(|text| text.parse().expect("MERIDIAN_DIFF_ADDRESS is an address"));
-    let playground = running.is_none().then(|| {
-        Playground::start(env!("CARGO_BIN_EXE_meridian"), &Setup::regions(1))
+    let node = running.is_none().then(|| {
+        SingleNode::start(env!("CARGO_BIN_EXE_meridian"), "")
             .unwrap_or_else(|error| panic!("the node does not start: {}", error.0))
     });
-    let ours = playground
-        .as_ref()
-        .map(|playground| playground.address(1))
-        .or(running);
+    let ours = node.as_ref().map(SingleNode::address).or(running);
     let ours = ours.expect("one of the two is there");
     let commands = number("MERIDIAN_DIFF_COMMANDS").map_or(COMMANDS, |count| count as usize);
     let seeds = match number("MERIDIAN_DIFF_SEED") {

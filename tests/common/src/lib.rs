@@ -11,6 +11,7 @@ mod playground;
 mod ports;
 mod redis_server;
 mod resp;
+mod single;
 mod wait;
 
 use std::io::Write as _;
@@ -19,6 +20,7 @@ pub use client::Client;
 pub use playground::{Link, Node, Playground, RegionName, Setup, StartError, Status};
 pub use redis_server::RedisServer;
 pub use resp::Value;
+pub use single::SingleNode;
 pub use wait::{Deadline, Stopwatch, wait_for, wait_until};
 
 /// Prints a line that the test harness does not swallow: skips, seeds, reports.

@@ -21,7 +21,8 @@ use crate::{Client, Deadline, http, ports, wait_until};
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// From SIGTERM to the end, before SIGKILL.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-const START_TRIES: usize = 5;
+/// When another process takes a port between our look and the bind.
+pub(crate) const START_TRIES: usize = 5;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -303,14 +304,17 @@ impl Playground {
 
 impl Drop for Playground {
     fn drop(&mut self) {
-        let pid = Pid::from_child(&self.process);
-        let _ = kill_process(pid, Signal::TERM);
-        let process = &mut self.process;
-        let ended = wait_until(STOP_LIMIT, || matches!(process.try_wait(), Ok(Some(_))));
-        if !ended {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        stop(&mut self.process);
+    }
+}
+
+/// SIGTERM, and SIGKILL if that is not enough.
+pub(crate) fn stop(process: &mut Child) {
+    let _ = kill_process(Pid::from_child(process), Signal::TERM);
+    let ended = wait_until(STOP_LIMIT, || matches!(process.try_wait(), Ok(Some(_))));
+    if !ended {
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 
