@@ -1,3 +1,9 @@
 //! Replication between the regions of a Meridian database.
+//!
+//! [`proto`] is the link between two regions as a state machine without I/O: what it promises is
+//! said there.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
+
+pub mod proto;

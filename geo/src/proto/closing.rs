@@ -1,0 +1,117 @@
+//! Origins that ended: who knows of a newer epoch, up to where each region holds the older ones,
+//! and when nothing of them can turn up any more (docs/semantics.md, "Origins that ended").
+//!
+//! A region *announces* when it first hears of a newer epoch of a region: from then on it takes
+//! older epochs of it from other regions alone, so what it may come to hold of them is what
+//! somebody has announced. Once all members have announced, the highest time announced is final;
+//! whoever holds it closes the origin. Every start of a region closes what was before, also the
+//! first, when that is nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::{Epoch, Origin, Region, Time, Version};
+
+use super::message::Announcement;
+
+/// How many closed origins are remembered with the time at which they were closed. One that is
+/// forgotten counts as closed before its first op.
+const CLOSED_MAX: usize = 256;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// The latest epoch of each region that was heard of.
+    newest: BTreeMap<Region, Epoch>,
+    /// The latest announcement of one region (first) about another (second).
+    said: BTreeMap<(Region, Region), Announcement>,
+    /// Where origins were closed.
+    closed: BTreeMap<Origin, Time>,
+}
+
+impl Closing {
+    /// The latest epoch of a region that was heard of.
+    pub(super) fn newest(&self, region: Region) -> Option<Epoch> {
+        self.newest.get(&region).copied()
+    }
+
+    /// Whether this epoch has ended.
+    pub(super) fn has_ended(&self, origin: Origin) -> bool {
+        self.newest(origin.region)
+            .is_some_and(|newest| origin.epoch < newest)
+    }
+
+    /// Notes an epoch. Returns whether it is news, and so must be announced.
+    pub(super) fn notice(&mut self, origin: Origin) -> bool {
+        let news = self
+            .newest(origin.region)
+            .is_none_or(|newest| newest < origin.epoch);
+        if news {
+            self.newest.insert(origin.region, origin.epoch);
+        }
+        news
+    }
+
+    /// Takes what region `who` announces. Returns whether that is news.
+    pub(super) fn take(&mut self, who: Region, announcement: Announcement) -> bool {
+        let key = (who, announcement.region);
+        let news = self
+            .said
+            .get(&key)
+            .is_none_or(|known| known.below < announcement.below);
+        if news {
+            self.said.insert(key, announcement);
+        }
+        news
+    }
+
+    /// What a region has announced.
+    pub(super) fn said_by(&self, who: Region) -> impl Iterator<Item = &Announcement> {
+        self.said
+            .iter()
+            .filter(move |((by, _), _)| *by == who)
+            .map(|(_, said)| said)
+    }
+
+    /// Regions with epochs that have ended and are not closed, and the epoch that ended them.
+    pub(super) fn open<'a>(
+        &'a self,
+        version: &'a Version,
+    ) -> impl Iterator<Item = (Region, Epoch)> + 'a {
+        let newest = self.newest.iter().map(|(&region, &epoch)| (region, epoch));
+        newest.filter(|&(region, epoch)| version.floor(region) < epoch)
+    }
+
+    /// The ended origins of a region and where they end, once all members have said what they hold.
+    pub(super) fn ends(
+        &self,
+        region: Region,
+        members: &BTreeSet<Region>,
+    ) -> Option<(Epoch, BTreeMap<Origin, Time>)> {
+        let below = self.newest(region)?;
+        let mut ends: BTreeMap<Origin, Time> = BTreeMap::new();
+        for &member in members {
+            let said = self
+                .said
+                .get(&(member, region))
+                .filter(|said| below <= said.below)?;
+            for (origin, time) in said.held.iter().filter(|(origin, _)| origin.epoch < below) {
+                let end = ends.entry(origin).or_default();
+                *end = time.max(*end);
+            }
+        }
+        Some((below, ends))
+    }
+
+    /// Notes where origins were closed.
+    pub(super) fn close(&mut self, ends: BTreeMap<Origin, Time>) {
+        self.closed.extend(ends);
+        while CLOSED_MAX < self.closed.len() {
+            self.closed.pop_first();
+        }
+    }
+
+    /// Where a closed origin was closed.
+    pub(super) fn end(&self, origin: Origin) -> Time {
+        self.closed.get(&origin).copied().unwrap_or_default()
+    }
+}

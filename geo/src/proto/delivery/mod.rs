@@ -1,0 +1,483 @@
+//! Of one shard: what has been applied, what waits, and what every region has acknowledged.
+//!
+//! Frames and heartbeats of other regions go in through [`Delivery::offer`] and
+//! [`Delivery::heard`]; [`Delivery::next_ready`] hands out what may be applied: an origin's ops in
+//! order, each once, without a gap, after its deps (docs/semantics.md, "Delivery"). What waits is
+//! bounded, and a frame that finds no room, or whose time is too far ahead of the clock, is not
+//! taken: its sender keeps it.
+//!
+//! A heartbeat counts once all ops that it names are applied, so it never jumps a gap. Until it
+//! does, the latest of each origin is remembered.
+//!
+//! What remains to be built: ops of a closed origin that turn up late are handed back
+//! ([`Offer::Late`]), and whoever gets them must re-issue them as ops of its own origin. Until the
+//! log is on disk, what is applied counts as kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::{Epoch, Frame, Origin, Region, Time, Version};
+
+use super::closing::Closing;
+use super::inbox::{Inbox, is_ready};
+use super::message::{Announcement, Heartbeat};
+
+/// What a delivery is set up with.
+#[derive(Clone, Debug)]
+pub struct DeliveryConfig {
+    /// Who issues ops here.
+    pub own: Origin,
+    /// All regions of the database, ours included.
+    pub members: BTreeSet<Region>,
+    /// Bytes of one origin's frames that may wait.
+    pub inbox_bytes_max: usize,
+    /// How far ahead of our clock, in milliseconds, a time may be.
+    pub max_clock_drift_ms: u64,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Offer {
+    /// Taken, and [`Delivery::next_ready`] returns it.
+    Ready,
+    /// Taken: it waits for the ops that it depends on.
+    Waiting,
+    /// Dropped: all of it is held.
+    Duplicate,
+    /// Dropped: ops before it are missing. Ask again from what has been applied.
+    Gap,
+    /// Not taken: it is too far ahead of our clock. Offer it again later.
+    Ahead,
+    /// Not taken: too much waits. Offer it again later.
+    Full,
+    /// Its origin is closed and these ops were not known then: re-issue them.
+    Late(Frame),
+    /// Not taken, and never will be.
+    Refused(Refusal),
+}
+
+/// Why a frame is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its origin has ended: it is taken from other regions than its own alone.
+    Ended,
+    /// It pretends to be ours, but we have not issued it.
+    Ours,
+    /// Its region is no member.
+    Stranger,
+}
+
+/// What an origin has said of itself.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The latest heartbeat whose ops we have all applied.
+    taken: Option<Heartbeat>,
+    /// The latest one, while it names ops that we lack.
+    pending: Option<Heartbeat>,
+    /// Since when we lack ops that its heartbeats name, in milliseconds of our clock.
+    behind_since: Option<u64>,
+}
+
+impl Heard {
+    fn latest(&self) -> Option<&Heartbeat> {
+        self.pending.as_ref().or(self.taken.as_ref())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Delivery {
+    config: DeliveryConfig,
+    /// The last op issued here.
+    written: Time,
+    version: Version,
+    /// The last op applied of each other origin.
+    deps: Version,
+    /// Changes whenever `deps` does.
+    generation: u64,
+    inbox: Inbox,
+    heard: BTreeMap<Origin, Heard>,
+    closing: Closing,
+    /// Regions whose times are taken however far ahead they are.
+    trusted_clocks: BTreeSet<Region>,
+    stable: Version,
+    stable_is_old: bool,
+}
+
+impl Delivery {
+    /// Of a shard that holds nothing and has issued nothing.
+    pub fn new(config: DeliveryConfig) -> Self {
+        let own = config.own;
+        let mut new = Self {
+            inbox: Inbox::new(config.inbox_bytes_max),
+            config,
+            written: Time::ZERO,
+            version: Version::new(),
+            deps: Version::new(),
+            generation: 0,
+            heard: BTreeMap::new(),
+            closing: Closing::default(),
+            trusted_clocks: BTreeSet::new(),
+            stable: Version::new(),
+            stable_is_old: true,
+        };
+        new.notice(own);
+        new.close_what_can_be();
+        new
+    }
+
+    /// Who issues ops here.
+    pub const fn own(&self) -> Origin {
+        self.config.own
+    }
+
+    /// Everything that is held, by time: of an idle origin as far as its heartbeats say.
+    pub const fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The last op applied of each other origin, and a number that changes when these do.
+    pub const fn deps(&self) -> (&Version, u64) {
+        (&self.deps, self.generation)
+    }
+
+    /// The last op applied of each origin, ours included.
+    pub fn applied_ops(&self) -> Version {
+        let mut applied = self.deps.clone();
+        applied.advance(self.config.own, self.written);
+        applied
+    }
+
+    /// The time of the last op issued here.
+    pub const fn written(&self) -> Time {
+        self.written
+    }
+
+    /// How many bytes of frames wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.inbox.bytes()
+    }
+
+    /// Notes an op that was issued here. Times increase.
+    pub fn issued(&mut self, time: Time) {
+        debug_assert!(self.written < time, "a time is issued once");
+        self.written = time;
+        self.version.advance(self.config.own, time);
+        self.stable_is_old = true;
+    }
+
+    /// Takes, drops or refuses a frame that came over the link to region `from`.
+    pub fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
+        let origin = frame.origin();
+        if let Some(answer) = self.refusal(&frame, from) {
+            return answer;
+        }
+        if self.is_ahead(frame.last(), origin.region, now_ms) {
+            return Offer::Ahead;
+        }
+        if self.notice(origin) {
+            self.close_what_can_be();
+        }
+        let applied = self.version.get(origin);
+        let held = self.inbox.tail(origin).unwrap_or_default().max(applied);
+        if frame.last() <= held {
+            return Offer::Duplicate;
+        }
+        if held < frame.prev() {
+            return Offer::Gap;
+        }
+        let ready = is_ready(&frame, &self.version);
+        match (self.inbox.push(frame), ready) {
+            (false, _) => Offer::Full,
+            (true, true) => Offer::Ready,
+            (true, false) => Offer::Waiting,
+        }
+    }
+
+    /// The answer to a frame that is not for the inbox.
+    fn refusal(&self, frame: &Frame, from: Region) -> Option<Offer> {
+        let origin = frame.origin();
+        if origin == self.config.own {
+            let known = frame.last() <= self.written;
+            return Some(if known {
+                Offer::Duplicate
+            } else {
+                Offer::Refused(Refusal::Ours)
+            });
+        }
+        if !self.config.members.contains(&origin.region) {
+            return Some(Offer::Refused(Refusal::Stranger));
+        }
+        if origin.epoch < self.version.floor(origin.region) {
+            let known = frame.last() <= self.closing.end(origin);
+            return Some(if known {
+                Offer::Duplicate
+            } else {
+                Offer::Late(frame.clone())
+            });
+        }
+        let ended = from == origin.region && self.closing.has_ended(origin);
+        ended.then_some(Offer::Refused(Refusal::Ended))
+    }
+
+    fn is_ahead(&self, time: Time, region: Region, now_ms: u64) -> bool {
+        self.latest_time(now_ms) < time && !self.trusted_clocks.contains(&region)
+    }
+
+    /// The latest time that may be admitted.
+    const fn latest_time(&self, now_ms: u64) -> Time {
+        Time::from_ms(now_ms + self.config.max_clock_drift_ms + 1)
+    }
+
+    /// Admits times of a region however far ahead they are.
+    pub fn accept_clock(&mut self, region: Region) {
+        self.trusted_clocks.insert(region);
+    }
+
+    /// A frame to apply now, and the time up to which its ops are held already. The caller applies
+    /// the others and calls [`Self::applied`] before it asks again.
+    pub fn next_ready(&mut self) -> Option<(Frame, Time)> {
+        let frame = self.inbox.pop_ready(&self.version)?;
+        let skip = self.version.get(frame.origin());
+        Some((frame, skip))
+    }
+
+    /// Notes that a frame has been applied.
+    pub fn applied(&mut self, frame: &Frame) {
+        let origin = frame.origin();
+        debug_assert!(
+            is_ready(frame, &self.version),
+            "no gap before {origin}, deps are covered"
+        );
+        self.version.advance(origin, frame.last());
+        self.deps.advance(origin, frame.last());
+        self.generation += 1;
+        self.stable_is_old = true;
+        self.take_pending(origin);
+        if self.closing.has_ended(origin) {
+            self.close_what_can_be();
+        }
+    }
+
+    /// What to tell the others of our origin. The shard's clock has been raised to `time`.
+    pub fn heartbeat(&mut self, time: Time) -> Heartbeat {
+        self.version.advance(self.config.own, time);
+        Heartbeat {
+            origin: self.config.own,
+            last_op: self.written,
+            time,
+            applied: self.applied_ops(),
+            kept: None,
+            announced: self.announced(),
+        }
+    }
+
+    /// What we say of origins that ended.
+    fn announced(&self) -> Vec<Announcement> {
+        self.closing
+            .said_by(self.config.own.region)
+            .cloned()
+            .collect()
+    }
+
+    /// Takes a heartbeat that came over the link to region `from`, or notes that it must wait.
+    /// Frames may have become ready by it.
+    pub fn heard(&mut self, mut heartbeat: Heartbeat, from: Region, now_ms: u64) {
+        let origin = heartbeat.origin;
+        if origin.region == self.config.own.region || !self.config.members.contains(&origin.region)
+        {
+            return;
+        }
+        let mut news = self.notice(origin);
+        for announcement in heartbeat.announced.drain(..) {
+            news |= self.closing.take(origin.region, announcement);
+        }
+        if news {
+            self.close_what_can_be();
+        }
+        let floor = self.version.floor(origin.region);
+        if origin.epoch < floor || from == origin.region && self.closing.has_ended(origin) {
+            return;
+        }
+        if !self.trusted_clocks.contains(&origin.region) {
+            // An idle origin's time is true of every earlier time, too.
+            heartbeat.time = heartbeat.time.min(self.latest_time(now_ms));
+        }
+        let heard = self.heard.entry(origin).or_default();
+        if heard
+            .latest()
+            .is_some_and(|known| heartbeat.time < known.time)
+        {
+            return;
+        }
+        heard.pending = Some(heartbeat);
+        self.take_pending(origin);
+        let heard = self.heard.entry(origin).or_default();
+        if heard.pending.is_some() {
+            heard.behind_since.get_or_insert(now_ms);
+        }
+    }
+
+    /// Takes an origin's latest heartbeat if all its ops are applied.
+    fn take_pending(&mut self, origin: Origin) {
+        let Some(heard) = self.heard.get_mut(&origin) else {
+            return;
+        };
+        let applied = self.version.get(origin);
+        let Some(heartbeat) = heard.pending.take_if(|pending| pending.last_op <= applied) else {
+            return;
+        };
+        heard.behind_since = None;
+        self.version.advance(origin, heartbeat.time);
+        heard.taken = Some(heartbeat);
+        self.stable_is_old = true;
+    }
+
+    /// Notes an epoch. If it is a new one, says what we hold of those before it. Returns whether.
+    fn notice(&mut self, origin: Origin) -> bool {
+        if !self.closing.notice(origin) {
+            return false;
+        }
+        let Origin {
+            region,
+            epoch: below,
+        } = origin;
+        let mut held = Version::new();
+        held.raise_floor(region, self.version.floor(region));
+        // What waits will be applied, and nothing follows it: it counts as held.
+        for (ended, time) in self.deps.iter().chain(self.inbox.tails()) {
+            if ended.region == region && ended.epoch < below {
+                held.advance(ended, time);
+            }
+        }
+        let announcement = Announcement {
+            region,
+            below,
+            held,
+        };
+        self.closing.take(self.config.own.region, announcement);
+        self.stable_is_old = true;
+        true
+    }
+
+    /// Closes every ended origin of which all is held.
+    fn close_what_can_be(&mut self) {
+        let open: Vec<(Region, Epoch)> = self.closing.open(&self.version).collect();
+        for (region, _) in open {
+            let Some((below, ends)) = self.closing.ends(region, &self.config.members) else {
+                continue;
+            };
+            if ends
+                .iter()
+                .any(|(&origin, &end)| self.deps.get(origin) < end)
+            {
+                continue;
+            }
+            self.closing.close(ends);
+            self.version.raise_floor(region, below);
+            self.deps.raise_floor(region, below);
+            self.generation += 1;
+            self.inbox.forget(region, below);
+            self.heard
+                .retain(|origin, _| origin.region != region || below <= origin.epoch);
+            self.stable_is_old = true;
+        }
+    }
+
+    /// What every region has, and of which nothing can turn up any more: what we hold and every
+    /// origin that is not closed has acknowledged. Costs something only after a change.
+    pub fn stable(&mut self) -> &Version {
+        if self.stable_is_old {
+            self.stable = self.compute_stable();
+            self.stable_is_old = false;
+        }
+        &self.stable
+    }
+
+    /// While an ending is open, nobody knows which origins there still are: nothing is added then.
+    fn compute_stable(&self) -> Version {
+        if self.closing.open(&self.version).next().is_some() {
+            return self.stable.clone();
+        }
+        let mut stable = self.version.clone();
+        for &member in self.others() {
+            let newest = self
+                .closing
+                .newest(member)
+                .map(|epoch| Origin::new(member, epoch));
+            let heard = newest.and_then(|origin| self.heard.get(&origin));
+            match heard.and_then(|heard| heard.taken.as_ref()) {
+                Some(heartbeat) => stable = stable.meet(heartbeat.kept()),
+                None => return Version::new(),
+            }
+        }
+        stable
+    }
+
+    /// The other regions.
+    fn others(&self) -> impl Iterator<Item = &Region> {
+        let own = self.config.own.region;
+        self.config
+            .members
+            .iter()
+            .filter(move |&&region| region != own)
+    }
+
+    /// How many other regions have applied, or kept, everything in `version`.
+    pub fn acknowledged(&self, version: &Version, kept: bool) -> usize {
+        let says = |heartbeat: &Heartbeat| {
+            let has = if kept {
+                heartbeat.kept()
+            } else {
+                &heartbeat.applied
+            };
+            version.iter().all(|(origin, time)| time <= has.get(origin))
+        };
+        self.others()
+            .filter(|&&region| self.latest_of(region).is_some_and(says))
+            .count()
+    }
+
+    /// The latest heartbeat of a region's current origin.
+    pub fn latest_of(&self, region: Region) -> Option<&Heartbeat> {
+        let origin = Origin::new(region, self.closing.newest(region)?);
+        self.heard.get(&origin)?.latest()
+    }
+
+    /// The heartbeat of a region's current origin that counts, with all that the region has
+    /// announced: what to relay.
+    pub fn relay_of(&self, region: Region) -> Option<Heartbeat> {
+        let origin = Origin::new(region, self.closing.newest(region)?);
+        let taken = self.heard.get(&origin)?.taken.as_ref()?;
+        let announced = self.closing.said_by(region).cloned().collect();
+        Some(Heartbeat {
+            announced,
+            ..taken.clone()
+        })
+    }
+
+    /// Up to which time everything of a region's current origin is held.
+    pub fn heard_up_to(&self, region: Region) -> Time {
+        let newest = self.closing.newest(region);
+        newest.map_or(Time::ZERO, |epoch| {
+            self.version.get(Origin::new(region, epoch))
+        })
+    }
+
+    /// Since when, in milliseconds of our clock, we lack ops that a region has told us of.
+    pub fn behind_since(&self, region: Region) -> Option<u64> {
+        let of_region = self
+            .heard
+            .iter()
+            .filter(|(origin, _)| origin.region == region);
+        of_region.filter_map(|(_, heard)| heard.behind_since).min()
+    }
+
+    /// Regions whose ended origins are not closed, and the epoch that ended them: ask everybody
+    /// for what they hold of these.
+    pub fn open_endings(&self) -> Vec<(Region, Epoch)> {
+        self.closing.open(&self.version).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What goes into a link and comes out of it.
+
+use bytes::Bytes;
+use crdt::{Frame, Origin, Region};
+
+use crate::proto::delivery::Refusal;
+
+/// What a link is set up with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our region.
+    pub own: Region,
+    /// The name of the database.
+    pub database: String,
+    /// The level of features that this build knows.
+    pub level: u32,
+    /// Lanes for our own frames, 0 to `lanes − 1`; number `lanes` is for those of others.
+    pub lanes: u16,
+    /// Bytes of our own frames that may be under way.
+    pub window_bytes: usize,
+    /// Bytes of other regions' frames that may be under way.
+    pub relay_window_bytes: usize,
+}
+
+/// Something to send.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transmit {
+    /// A message for the control stream.
+    Control(Vec<u8>),
+    /// A frame for a lane.
+    Frame {
+        /// Which lane.
+        lane: u16,
+        /// The frame's bytes.
+        bytes: Bytes,
+    },
+}
+
+/// What became of a frame that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// It is dealt with.
+    Taken,
+    /// Not now: read nothing more from its lane, and hand the same bytes in again after
+    /// [`RETRY_AFTER`].
+    Later,
+}
+
+/// Why a link went down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The peer said nothing for three seconds: close the connection.
+    Silent,
+    /// The connection ended.
+    Disconnected,
+}
+
+/// What whoever drives a link must know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Both sides have said hello.
+    Up,
+    /// The link is down.
+    Down(Why),
+    /// The log no longer reaches back to what the peer lacks of this shard: it gets nothing of it
+    /// until it has caught up in another way.
+    Behind {
+        /// Which shard.
+        shard: u16,
+    },
+    /// Ops of a closed origin turned up: they must be issued anew by ours.
+    Late(Frame),
+    /// A frame was dropped for good.
+    Refused {
+        /// Whose it is.
+        origin: Origin,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// How a link is, as `REGION LIST` puts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// We have everything that the peer has told us of, or have been behind for less than 1 s.
+    Live,
+    /// Behind for more than 1 s.
+    Lagging,
+    /// No link for 3 s.
+    Down,
+}
+
+/// Figures about a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// For how long we have lacked something of the peer's region, in milliseconds.
+    pub lag_ms: u64,
+    /// Ops that we know of and the peer lacks.
+    pub pending_ops: u64,
+    /// Bytes of frames that were sent and are not acknowledged.
+    pub in_flight_bytes: usize,
+    /// Shards whose log no longer reaches back to what the peer lacks.
+    pub shards_behind: usize,
+    /// How far our clock was ahead of the peer's at its last heartbeat, in milliseconds; negative
+    /// if it was behind. Includes the time that the heartbeat took.
+    pub clock_ahead_ms: i64,
+    /// Frames sent since the link was made.
+    pub frames_sent: u64,
+    /// Bytes of them.
+    pub frame_bytes_sent: u64,
+    /// Of these, frames of other regions.
+    pub frames_relayed: u64,
+    /// Frames taken since the link was made.
+    pub frames_received: u64,
+    /// Frames that were dropped for good, for whatever reason but that they were held already.
+    pub frames_refused: u64,
+    /// Control messages sent.
+    pub messages_sent: u64,
+    /// Bytes of them.
+    pub message_bytes_sent: u64,
+}

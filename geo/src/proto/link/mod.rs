@@ -1,0 +1,531 @@
+//! One side of the conversation with a peer node, over as many connections as it takes.
+//!
+//! After a hello each way a link sends what the peer lacks: ops of its own region, and of others
+//! those that the peer asks for because it cannot get them directly. It says several times a second
+//! how far its own shards are, and soon after it has taken a frame that it has. Bytes under way are
+//! bounded by windows, one for our own ops and one for those of others, so that neither can wait
+//! for the other; frames of others have a lane of their own for the same reason.
+//!
+//! A shard whose log no longer reaches back to what the peer lacks sends nothing and says so
+//! ([`Event::Behind`]) rather than skip.
+
+mod facts;
+mod say;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use crdt::{Frame, Origin, Region, Time, Version};
+
+use super::delivery::{Offer, Refusal};
+use super::error::LinkError;
+use super::message::{Heartbeat, Hello, Message, Want};
+use super::outbox::{Found, Outbox, Which};
+use super::shards::Shards;
+use super::{Instant, Span};
+pub use facts::{Accept, Config, Event, LinkState, Stats, Transmit, Why};
+
+/// Between heartbeats.
+const BEAT: Span = Span::from_ms(200);
+/// Between a frame taken and the word that it has been: many frames share one.
+const ACK_DELAY: Span = Span::from_ms(2);
+/// A peer that says nothing for so long is down.
+const SILENCE: Span = Span::from_ms(3_000);
+/// Least time between two requests to send a shard's frames again.
+const AGAIN: Span = Span::from_ms(200);
+/// Events that wait to be polled; beyond that no frame is taken.
+const EVENTS_MAX: usize = 256;
+/// Beats are skipped while so many control messages wait to be sent.
+const CONTROL_MAX: usize = 8;
+
+/// How long to wait before a frame that was answered with [`Accept::Later`] is offered again.
+pub const RETRY_AFTER: Span = Span::from_ms(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Down,
+    /// Connected; the peer's hello has not come.
+    Greeting,
+    Up,
+}
+
+/// What begins anew with every connection.
+#[derive(Debug, Default)]
+struct Conversation {
+    /// Whether our hello has been sent.
+    has_greeted: bool,
+    /// Messages that wait to be sent.
+    control: VecDeque<Message>,
+    /// By shard; filled by the peer's hello.
+    outboxes: Vec<Outbox>,
+    /// What we have last said, by shard.
+    said: Vec<Heartbeat>,
+    /// What we have last relayed, by shard and region.
+    relayed: BTreeMap<(u16, Region), Heartbeat>,
+    wants: Vec<Want>,
+    /// Shards that have taken frames since we last spoke of them.
+    dirty: BTreeSet<u16>,
+    ack_at: Option<Instant>,
+    /// Bytes under way: our own, and relayed.
+    flight: (usize, usize),
+    /// When we last asked for a shard's frames again.
+    asked: BTreeMap<u16, Instant>,
+    /// Whose turn it is to send.
+    turn: u16,
+    is_relays_turn: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Link {
+    config: Config,
+    peer: Region,
+    phase: Phase,
+    talk: Conversation,
+    /// When anything last came from the peer.
+    heard_at: Option<Instant>,
+    beat_at: Instant,
+    /// Beats differ a little in length from link to link, so that they do not all fall together.
+    beat: Span,
+    beats: u64,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+impl Link {
+    /// A link to a node of region `peer`. Needs a connection.
+    pub fn new(config: Config, peer: Region, seed: u64) -> Self {
+        let jitter = Span(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % Span::from_ms(20).0);
+        Self {
+            config,
+            peer,
+            phase: Phase::Down,
+            talk: Conversation::default(),
+            heard_at: None,
+            beat_at: Instant::default(),
+            beat: Span(BEAT.0 + jitter.0),
+            beats: 0,
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The region at the other end.
+    pub const fn peer(&self) -> Region {
+        self.peer
+    }
+
+    /// Whether both sides have said hello on the current connection.
+    pub fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    /// There is a connection, and nothing has been said on it.
+    pub fn connected(&mut self, now: Instant) {
+        self.phase = Phase::Greeting;
+        self.talk = Conversation::default();
+        self.heard_at = Some(now);
+    }
+
+    /// The connection has ended. Harmless if there was none.
+    pub fn disconnected(&mut self, now: Instant, shards: &mut dyn Shards) {
+        self.go_down(now, Why::Disconnected, shards);
+    }
+
+    fn go_down(&mut self, now: Instant, why: Why, shards: &mut dyn Shards) {
+        if self.phase == Phase::Down {
+            return;
+        }
+        self.phase = Phase::Down;
+        self.talk = Conversation::default();
+        self.events.push_back(Event::Down(why));
+        shards.reach(&mut |reach| reach.down(self.peer, now));
+    }
+
+    /// Takes one message from the control stream. After an error the connection must be closed.
+    pub fn handle_control(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        shards: &mut dyn Shards,
+    ) -> Result<(), LinkError> {
+        let message = Message::decode(bytes)?;
+        self.heard_at = Some(now);
+        match (self.phase, message) {
+            (Phase::Down, _) => Err(LinkError::OutOfTurn("there is no connection")),
+            (Phase::Greeting, Message::Hello(hello)) => self.greeted(now, hello, shards),
+            (Phase::Greeting, _) => Err(LinkError::OutOfTurn("the first must be a hello")),
+            (Phase::Up, Message::Hello(_)) => Err(LinkError::OutOfTurn("a second hello")),
+            (
+                Phase::Up,
+                Message::Beat {
+                    time,
+                    all,
+                    shards: news,
+                },
+            ) => self.heard_beat(time, all, news, shards),
+            (Phase::Up, Message::Relayed(heartbeats)) => {
+                for (shard, heartbeat) in heartbeats {
+                    self.check_shard(shard)?;
+                    let origin = heartbeat.origin;
+                    if origin.region == self.peer {
+                        return Err(LinkError::Forged {
+                            peer: self.peer,
+                            origin,
+                        });
+                    }
+                    shards.heard(shard, heartbeat, self.peer);
+                }
+                Ok(())
+            }
+            (Phase::Up, Message::Wants(wants)) => {
+                for (shard, outbox) in (0..).zip(&mut self.talk.outboxes) {
+                    let of_shard = wants.iter().filter(|want| want.shard == shard);
+                    outbox.wants(of_shard.map(|want| (want.region, want.below)));
+                }
+                Ok(())
+            }
+            (Phase::Up, Message::Again { shard, applied }) => {
+                self.check_shard(shard)?;
+                let given_up = self.talk.outboxes[usize::from(shard)].again(applied);
+                self.release(given_up);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes one frame from a lane. After an error the connection must be closed.
+    pub fn handle_frame(
+        &mut self,
+        now: Instant,
+        bytes: Bytes,
+        shards: &mut dyn Shards,
+    ) -> Result<Accept, LinkError> {
+        if self.phase != Phase::Up || EVENTS_MAX <= self.events.len() {
+            return Ok(Accept::Later); // Lanes and the hello come in any order.
+        }
+        let frame = Frame::parse(bytes)?;
+        let (shard, origin) = (frame.shard(), frame.origin());
+        self.check_shard(shard)?;
+        self.heard_at = Some(now);
+        match shards.offer(frame, self.peer) {
+            Offer::Ahead | Offer::Full => return Ok(Accept::Later),
+            Offer::Ready | Offer::Waiting | Offer::Duplicate => {}
+            Offer::Gap => self.ask_again(now, shard, shards),
+            Offer::Late(frame) => self.events.push_back(Event::Late(frame)),
+            Offer::Refused(Refusal::Ours | Refusal::Stranger) => {
+                return Err(LinkError::Forged {
+                    peer: self.peer,
+                    origin,
+                });
+            }
+            Offer::Refused(refusal @ Refusal::Ended) => {
+                self.stats.frames_refused += 1;
+                self.events.push_back(Event::Refused { origin, refusal });
+            }
+        }
+        self.stats.frames_received += 1;
+        self.talk.dirty.insert(shard);
+        self.talk.ack_at.get_or_insert(now + ACK_DELAY);
+        Ok(Accept::Taken)
+    }
+
+    /// Does what is due. To be called when [`Self::poll_timeout`] has passed.
+    pub fn handle_timeout(&mut self, now: Instant, shards: &mut dyn Shards) {
+        if self.phase == Phase::Down {
+            return;
+        }
+        if self.heard_at.is_some_and(|heard| heard + SILENCE <= now) {
+            self.go_down(now, Why::Silent, shards);
+            return;
+        }
+        if self.phase != Phase::Up {
+            return;
+        }
+        if self.beat_at <= now {
+            self.beat_at = now + self.beat;
+            if self.talk.control.len() < CONTROL_MAX {
+                self.say_beat(now, shards);
+            }
+        } else if self.talk.ack_at.is_some_and(|at| at <= now) {
+            self.say_applied(shards);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silence = self.heard_at.map(|heard| heard + SILENCE);
+        match self.phase {
+            Phase::Down => None,
+            Phase::Greeting => silence,
+            Phase::Up => [silence, Some(self.beat_at), self.talk.ack_at]
+                .into_iter()
+                .flatten()
+                .min(),
+        }
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next thing to send. Looks into the logs, so ask again whenever one has grown.
+    pub fn poll_transmit(&mut self, _now: Instant, shards: &mut dyn Shards) -> Option<Transmit> {
+        if self.phase == Phase::Down {
+            return None;
+        }
+        if !self.talk.has_greeted {
+            self.talk.has_greeted = true;
+            let hello = self.hello(shards);
+            return Some(self.control(&hello));
+        }
+        if let Some(message) = self.talk.control.pop_front() {
+            return Some(self.control(&message));
+        }
+        self.next_frame(shards)
+    }
+
+    fn control(&mut self, message: &Message) -> Transmit {
+        let bytes = message.encode();
+        self.stats.messages_sent += 1;
+        self.stats.message_bytes_sent += bytes.len() as u64;
+        Transmit::Control(bytes)
+    }
+
+    /// How the link is.
+    pub fn state(&self, now: Instant, shards: &mut dyn Shards) -> LinkState {
+        if self.phase != Phase::Up && self.heard_at.is_none_or(|heard| heard + SILENCE <= now) {
+            return LinkState::Down;
+        }
+        if 1_000 < self.lag_ms(now, shards) {
+            LinkState::Lagging
+        } else {
+            LinkState::Live
+        }
+    }
+
+    /// Figures about the link. Costs a look at every shard.
+    pub fn stats(&self, now: Instant, shards: &mut dyn Shards) -> Stats {
+        let mut stats = self.stats;
+        stats.lag_ms = self.lag_ms(now, shards);
+        stats.in_flight_bytes = self.talk.flight.0 + self.talk.flight.1;
+        stats.shards_behind = self.talk.outboxes.iter().filter(|o| o.is_behind()).count();
+        stats.pending_ops = (0..shards.count())
+            .map(|shard| self.pending(shard, shards))
+            .sum();
+        stats
+    }
+
+    /// The peer's last word is what counts, also when the connection is gone.
+    fn pending(&self, shard: u16, shards: &mut dyn Shards) -> u64 {
+        let mut applied = Version::new();
+        shards.delivery(shard, &mut |delivery| {
+            if let Some(heartbeat) = delivery.latest_of(self.peer) {
+                applied = heartbeat.applied.clone();
+            }
+        });
+        shards.pending(shard, self.peer, &applied)
+    }
+
+    /// For how long we have lacked something, or heard nothing, which may be the same.
+    fn lag_ms(&self, now: Instant, shards: &mut dyn Shards) -> u64 {
+        let silent_ms = self
+            .heard_at
+            .map_or(now.0 / 1_000_000, |heard| now.since(heard).ms());
+        let overdue_ms = if silent_ms < 2 * BEAT.ms() + 100 {
+            0
+        } else {
+            silent_ms
+        };
+        let now_ms = shards.now_ms();
+        let mut lag_ms = overdue_ms;
+        for shard in 0..shards.count() {
+            shards.delivery(shard, &mut |delivery| {
+                let since = delivery.behind_since(self.peer);
+                lag_ms = lag_ms.max(since.map_or(0, |since| now_ms.saturating_sub(since)));
+            });
+        }
+        lag_ms
+    }
+
+    fn check_shard(&self, shard: u16) -> Result<(), LinkError> {
+        let count = self.talk.outboxes.len() as u16;
+        if shard < count {
+            Ok(())
+        } else {
+            Err(LinkError::NoSuchShard { shard, count })
+        }
+    }
+
+    fn check_origin(&self, origin: Origin) -> Result<(), LinkError> {
+        let is_theirs = origin.region == self.peer;
+        if is_theirs {
+            Ok(())
+        } else {
+            Err(LinkError::Impostor {
+                peer: self.peer,
+                origin,
+            })
+        }
+    }
+
+    fn release(&mut self, (own, relayed): (usize, usize)) {
+        let flight = &mut self.talk.flight;
+        *flight = (
+            flight.0.saturating_sub(own),
+            flight.1.saturating_sub(relayed),
+        );
+    }
+
+    // --- What the peer says ---
+
+    fn greeted(
+        &mut self,
+        now: Instant,
+        hello: Hello,
+        shards: &mut dyn Shards,
+    ) -> Result<(), LinkError> {
+        if hello.database != self.config.database {
+            let ours = self.config.database.clone();
+            return Err(LinkError::OtherDatabase {
+                ours,
+                theirs: hello.database,
+            });
+        }
+        if hello.shards.len() != usize::from(shards.count()) {
+            let theirs = hello.shards.len() as u16;
+            return Err(LinkError::OtherShards {
+                ours: shards.count(),
+                theirs,
+            });
+        }
+        for heartbeat in &hello.shards {
+            self.check_origin(heartbeat.origin)?;
+        }
+        let outbox = |(shard, heartbeat): (u16, &Heartbeat)| {
+            let bare = Heartbeat {
+                announced: Vec::new(),
+                ..heartbeat.clone()
+            };
+            Outbox::new(shard, self.config.own, bare)
+        };
+        self.talk.outboxes = (0..).zip(&hello.shards).map(outbox).collect();
+        self.phase = Phase::Up;
+        self.beat_at = now;
+        self.events.push_back(Event::Up);
+        shards.reach(&mut |reach| reach.up(self.peer));
+        for (shard, heartbeat) in (0..).zip(hello.shards) {
+            shards.heard(shard, heartbeat, self.peer);
+        }
+        Ok(())
+    }
+
+    fn heard_beat(
+        &mut self,
+        time: Time,
+        all: bool,
+        news: Vec<(u16, Heartbeat)>,
+        shards: &mut dyn Shards,
+    ) -> Result<(), LinkError> {
+        for (shard, heartbeat) in &news {
+            self.check_shard(*shard)?;
+            self.check_origin(heartbeat.origin)?;
+        }
+        self.stats.clock_ahead_ms = shards.now_ms() as i64 - time.ms() as i64;
+        let mut listed = BTreeSet::new();
+        for (shard, heartbeat) in news {
+            listed.insert(shard);
+            let bare = Heartbeat {
+                announced: Vec::new(),
+                ..heartbeat.clone()
+            };
+            let arrived = self.talk.outboxes[usize::from(shard)].heard(bare);
+            self.release(arrived);
+            shards.heard(shard, heartbeat, self.peer);
+        }
+        if all {
+            for (shard, outbox) in (0..).zip(&mut self.talk.outboxes) {
+                if !listed.contains(&shard) {
+                    outbox.peer.time = time;
+                    shards.heard(shard, outbox.peer.clone(), self.peer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_again(&mut self, now: Instant, shard: u16, shards: &mut dyn Shards) {
+        if self
+            .talk
+            .asked
+            .get(&shard)
+            .is_some_and(|&asked| now < asked + AGAIN)
+        {
+            return;
+        }
+        self.talk.asked.insert(shard, now);
+        let mut applied = Version::new();
+        shards.delivery(shard, &mut |delivery| applied = delivery.applied_ops());
+        self.talk
+            .control
+            .push_back(Message::Again { shard, applied });
+    }
+
+    /// The next frame that the peer lacks and a window has room for, shards taking turns.
+    fn next_frame(&mut self, shards: &mut dyn Shards) -> Option<Transmit> {
+        for _ in 0..self.talk.outboxes.len() {
+            let shard = self.talk.turn;
+            let frame = self.next_of_shard(shard, shards);
+            self.talk.turn = (shard + 1) % self.talk.outboxes.len() as u16;
+            if let Some(transmit) = frame {
+                return Some(transmit);
+            }
+        }
+        self.talk.is_relays_turn = !self.talk.is_relays_turn;
+        None
+    }
+
+    fn next_of_shard(&mut self, shard: u16, shards: &mut dyn Shards) -> Option<Transmit> {
+        let outbox = &mut self.talk.outboxes[usize::from(shard)];
+        let mut turns: Vec<Which> = Vec::new();
+        if self.talk.flight.0 < self.config.window_bytes {
+            turns.push(Which::Own);
+        }
+        if self.talk.flight.1 < self.config.relay_window_bytes {
+            turns.extend(outbox.wanted().map(Which::Relayed));
+        }
+        if self.talk.is_relays_turn {
+            turns.reverse();
+        }
+        for which in turns {
+            match outbox.next(which, shards) {
+                Found::Nothing => {}
+                Found::Behind => self.events.push_back(Event::Behind { shard }),
+                Found::Frame(frame) => {
+                    let bytes = frame.bytes().clone();
+                    self.talk.is_relays_turn = !self.talk.is_relays_turn;
+                    return Some(self.sent(which, shard, bytes));
+                }
+            }
+        }
+        None
+    }
+
+    fn sent(&mut self, which: Which, shard: u16, bytes: Bytes) -> Transmit {
+        self.stats.frames_sent += 1;
+        self.stats.frame_bytes_sent += bytes.len() as u64;
+        let lane = match which {
+            Which::Own => {
+                self.talk.flight.0 += bytes.len();
+                shard % self.config.lanes.max(1)
+            }
+            Which::Relayed(_) => {
+                self.stats.frames_relayed += 1;
+                self.talk.flight.1 += bytes.len();
+                self.config.lanes.max(1)
+            }
+        };
+        Transmit::Frame { lane, bytes }
+    }
+}

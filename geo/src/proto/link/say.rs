@@ -1,0 +1,149 @@
+//! What a link tells its peer: hello, heartbeats, what it has applied, what it wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::{Epoch, Region, Time};
+
+use super::Link;
+use crate::proto::Instant;
+use crate::proto::message::{Heartbeat, Hello, Message, Want};
+use crate::proto::shards::Shards;
+
+/// Relayed heartbeats with nothing new but their time go out every so many beats.
+const RELAY_EVERY: u64 = 5;
+
+impl Link {
+    pub(super) fn hello(&mut self, shards: &mut dyn Shards) -> Message {
+        let time = Time::from_ms(shards.now_ms());
+        self.talk.said = (0..shards.count())
+            .map(|shard| shards.heartbeat(shard, time))
+            .collect();
+        Message::Hello(Hello {
+            level: self.config.level,
+            database: self.config.database.clone(),
+            shards: self.talk.said.clone(),
+        })
+    }
+
+    /// A shard's heartbeat, if it says more than we have said.
+    fn news(&mut self, shard: u16, time: Time, shards: &mut dyn Shards) -> Option<Heartbeat> {
+        let news = shards.heartbeat(shard, time);
+        let said = self.talk.said.get_mut(usize::from(shard))?;
+        let before = std::mem::replace(said, news.clone());
+        if news
+            == (Heartbeat {
+                time,
+                ..before.clone()
+            })
+        {
+            return None;
+        }
+        let is_announced = news.announced == before.announced;
+        Some(if is_announced {
+            Heartbeat {
+                announced: Vec::new(),
+                ..news
+            }
+        } else {
+            news
+        })
+    }
+
+    /// Soon after frames were taken: what the shards in question have applied.
+    pub(super) fn say_applied(&mut self, shards: &mut dyn Shards) {
+        self.talk.ack_at = None;
+        let time = Time::from_ms(shards.now_ms());
+        let mut news = Vec::new();
+        for shard in std::mem::take(&mut self.talk.dirty) {
+            news.extend(
+                self.news(shard, time, shards)
+                    .map(|heartbeat| (shard, heartbeat)),
+            );
+        }
+        if !news.is_empty() {
+            self.talk.control.push_back(Message::Beat {
+                time,
+                all: false,
+                shards: news,
+            });
+        }
+    }
+
+    /// Several times a second: everything.
+    pub(super) fn say_beat(&mut self, now: Instant, shards: &mut dyn Shards) {
+        self.beats += 1;
+        self.talk.ack_at = None;
+        self.talk.dirty.clear();
+        let time = Time::from_ms(shards.now_ms());
+        let mut news = Vec::new();
+        for shard in 0..shards.count() {
+            news.extend(
+                self.news(shard, time, shards)
+                    .map(|heartbeat| (shard, heartbeat)),
+            );
+        }
+        self.talk.control.push_back(Message::Beat {
+            time,
+            all: true,
+            shards: news,
+        });
+        let wants = self.wants(now, shards);
+        if wants != self.talk.wants {
+            self.talk.wants.clone_from(&wants);
+            self.talk.control.push_back(Message::Wants(wants));
+        }
+        let relayed = self.relayed(shards);
+        if !relayed.is_empty() {
+            self.talk.control.push_back(Message::Relayed(relayed));
+        }
+    }
+
+    /// What we want of regions other than the peer: all of those that we have no link to, and what
+    /// there is of origins that ended.
+    fn wants(&self, now: Instant, shards: &mut dyn Shards) -> Vec<Want> {
+        let mut unreached = BTreeSet::new();
+        shards.reach(&mut |reach| unreached.extend(reach.wanted(now)));
+        let mut wants = Vec::new();
+        for shard in 0..shards.count() {
+            let mut of_shard: BTreeMap<Region, Epoch> = BTreeMap::new();
+            shards.delivery(shard, &mut |delivery| {
+                of_shard.extend(delivery.open_endings());
+            });
+            of_shard.extend(unreached.iter().map(|&region| (region, Epoch(u64::MAX))));
+            of_shard.remove(&self.peer);
+            let want = |(region, below)| Want {
+                shard,
+                region,
+                below,
+            };
+            wants.extend(of_shard.into_iter().map(want));
+        }
+        wants
+    }
+
+    /// Heartbeats of the regions that the peer wants, where they say something new.
+    fn relayed(&mut self, shards: &mut dyn Shards) -> Vec<(u16, Heartbeat)> {
+        let is_time_due = self.beats.is_multiple_of(RELAY_EVERY);
+        let mut relayed = Vec::new();
+        for (shard, outbox) in (0..).zip(&self.talk.outboxes) {
+            for region in outbox.wanted().filter(|&region| region != self.peer) {
+                let mut heartbeat = None;
+                shards.delivery(shard, &mut |delivery| heartbeat = delivery.relay_of(region));
+                let Some(heartbeat) = heartbeat else { continue };
+                let before = self.talk.relayed.get(&(shard, region));
+                let is_news = before.is_none_or(|before| {
+                    heartbeat
+                        != (Heartbeat {
+                            time: heartbeat.time,
+                            ..before.clone()
+                        })
+                });
+                if is_news || is_time_due && before != Some(&heartbeat) {
+                    self.talk.relayed.insert((shard, region), heartbeat.clone());
+                    relayed.push((shard, heartbeat));
+                }
+            }
+        }
+        relayed
+    }
+}

@@ -1,0 +1,369 @@
+//! Control messages, and their bytes: the only place that knows how they are encoded.
+//!
+//! A message is a format number (one byte) and a bincode value. Decoding works on complete
+//! messages, refuses trailing bytes, and a length in it can claim no more than there is. Variants
+//! and fields are only ever added under a new format number. Specified in docs/protocol.md; a
+//! stored fixture holds the bytes of format 1.
+
+#![deny(clippy::indexing_slicing)]
+
+use bincode::Options;
+use crdt::{Epoch, Origin, Region, Time, Version};
+use serde::{Deserialize, Serialize};
+
+/// The format that this build writes, and the only one that it reads.
+const FORMAT: u8 = 1;
+
+/// Bytes of one message: a hello of 1,024 shards with a dozen origins each fits many times.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Another build wrote it.
+    #[error("format {found} is not {FORMAT}, the one that this build reads")]
+    Format {
+        /// The number it begins with.
+        found: u8,
+    },
+    /// It is longer than any message may be.
+    #[error("{bytes} bytes are more than {MESSAGE_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It is not what a message is made of.
+    #[error("{0}")]
+    Content(String),
+}
+
+/// What a shard says of an origin: "my last op was `last_op`, and nothing later has a time up to
+/// `time`", and what its region holds by then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who says it.
+    #[serde(with = "wire::origin")]
+    pub origin: Origin,
+    /// The time of its last op.
+    #[serde(with = "wire::time")]
+    pub last_op: Time,
+    /// Nothing later has a time up to this.
+    #[serde(with = "wire::time")]
+    pub time: Time,
+    /// The last op that it has applied of each origin, its own included.
+    #[serde(with = "wire::version")]
+    pub applied: Version,
+    /// The same of what it has kept; `None` when that is all it has applied.
+    #[serde(with = "wire::option")]
+    pub kept: Option<Version>,
+    /// What it says of origins that ended. An empty list says nothing new.
+    pub announced: Vec<Announcement>,
+}
+
+impl Heartbeat {
+    /// What its region has kept.
+    pub fn kept(&self) -> &Version {
+        self.kept.as_ref().unwrap_or(&self.applied)
+    }
+}
+
+/// "I know of epoch `below` of `region`, take nothing older from it, and hold of its older epochs
+/// what is `held`."
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Whose epochs.
+    #[serde(with = "wire::region")]
+    pub region: Region,
+    /// Epochs below this have ended.
+    #[serde(with = "wire::epoch")]
+    pub below: Epoch,
+    /// The last op held of each of them.
+    #[serde(with = "wire::version")]
+    pub held: Version,
+}
+
+/// The first message in each direction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// The level of features that the build knows.
+    pub(super) level: u32,
+    /// Which database it serves.
+    pub(super) database: String,
+    /// A heartbeat of every shard.
+    pub(super) shards: Vec<Heartbeat>,
+}
+
+/// Asks for ops of a region's origins below an epoch, whoever issued them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Want {
+    /// For which shard.
+    pub(super) shard: u16,
+    /// Whose ops.
+    #[serde(with = "wire::region")]
+    pub(super) region: Region,
+    /// Of epochs below this.
+    #[serde(with = "wire::epoch")]
+    pub(super) below: Epoch,
+}
+
+/// What one side tells the other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Message {
+    /// Who I am and what I hold.
+    Hello(Hello),
+    /// News of the listed shards; with `all`, `time` holds for every shard, and those that are not
+    /// listed have nothing else to say.
+    Beat {
+        /// The time of each heartbeat.
+        #[serde(with = "wire::time")]
+        time: Time,
+        /// Whether `time` is that of all shards.
+        all: bool,
+        /// Shards with something new to say.
+        shards: Vec<(u16, Heartbeat)>,
+    },
+    /// Heartbeats of other regions, for whoever wants those.
+    Relayed(Vec<(u16, Heartbeat)>),
+    /// All that I want from now on.
+    Wants(Vec<Want>),
+    /// A frame did not follow what I have: send again what is beyond this.
+    Again {
+        /// Of which shard.
+        shard: u16,
+        /// What it has applied.
+        #[serde(with = "wire::version")]
+        applied: Version,
+    },
+}
+
+impl Message {
+    /// Its bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        options()
+            .serialize_into(&mut bytes, self)
+            .expect("a message of ours is far below the limit, and a Vec takes everything");
+        bytes
+    }
+
+    /// Reads one message, all of `bytes`.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if MESSAGE_BYTES_MAX < bytes.len() {
+            return Err(MessageError::TooLong { bytes: bytes.len() });
+        }
+        match bytes.split_first() {
+            Some((&FORMAT, content)) => options()
+                .deserialize(content)
+                .map_err(|error| MessageError::Content(error.to_string())),
+            Some((&found, _)) => Err(MessageError::Format { found }),
+            None => Err(MessageError::Content("it is empty".into())),
+        }
+    }
+}
+
+/// One set of options for everything: bounded, no trailing bytes, short integers.
+fn options() -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_limit(MESSAGE_BYTES_MAX as u64)
+        .with_varint_encoding()
+        .reject_trailing_bytes()
+}
+
+/// The types of `crdt`, which know nothing of serialisation, as plain tuples.
+mod wire {
+    use super::{Epoch, Origin, Region, Time, Version};
+
+    type Times = Vec<(u8, u64, u64)>;
+    type Floors = Vec<(u8, u64)>;
+
+    fn region_of<E: serde::de::Error>(id: u8) -> Result<Region, E> {
+        Region::new(id).ok_or_else(|| E::custom("0 is not a region"))
+    }
+
+    fn plain(version: &Version) -> (Times, Floors) {
+        let times = version
+            .iter()
+            .map(|(o, time)| (o.region.id(), o.epoch.0, time.0))
+            .collect();
+        let floors = version
+            .floors()
+            .map(|(region, epoch)| (region.id(), epoch.0))
+            .collect();
+        (times, floors)
+    }
+
+    fn version_of<E: serde::de::Error>((times, floors): (Times, Floors)) -> Result<Version, E> {
+        let mut version = Version::new();
+        for (region, epoch) in floors {
+            version.raise_floor(region_of(region)?, Epoch(epoch));
+        }
+        for (region, epoch, time) in times {
+            version.advance(Origin::new(region_of(region)?, Epoch(epoch)), Time(time));
+        }
+        Ok(version)
+    }
+
+    /// Writes one of the modules that `#[serde(with)]` names.
+    macro_rules! as_plain {
+        ($name:ident, $type:ty, $plain:ty, $to:expr, $from:expr) => {
+            pub(super) mod $name {
+                use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+                use super::*;
+
+                pub(in super::super) fn serialize<S: Serializer>(
+                    value: &$type,
+                    to: S,
+                ) -> Result<S::Ok, S::Error> {
+                    let plain: $plain = ($to)(value);
+                    plain.serialize(to)
+                }
+
+                pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+                    from: D,
+                ) -> Result<$type, D::Error> {
+                    let plain = <$plain>::deserialize(from)?;
+                    ($from)(plain)
+                }
+            }
+        };
+    }
+
+    as_plain!(region, Region, u8, |r: &Region| r.id(), region_of);
+    as_plain!(epoch, Epoch, u64, |e: &Epoch| e.0, |e| Ok(Epoch(e)));
+    as_plain!(time, Time, u64, |t: &Time| t.0, |t| Ok(Time(t)));
+    as_plain!(
+        origin,
+        Origin,
+        (u8, u64),
+        |o: &Origin| (o.region.id(), o.epoch.0),
+        |(r, e)| { Ok(Origin::new(region_of(r)?, Epoch(e))) }
+    );
+    as_plain!(version, Version, (Times, Floors), plain, version_of);
+    as_plain!(
+        option,
+        Option<Version>,
+        Option<(Times, Floors)>,
+        |v: &Option<Version>| v.as_ref().map(plain),
+        |v: Option<(Times, Floors)>| v.map(version_of).transpose()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat() -> Heartbeat {
+        let region = |id| Region::new(id).expect("not 0");
+        let origin = |id, epoch| Origin::new(region(id), Epoch(epoch));
+        let mut applied: Version = [(origin(1, 7), Time(90)), (origin(2, 8), Time(1 << 60))]
+            .into_iter()
+            .collect();
+        applied.raise_floor(region(2), Epoch(8));
+        let held = [(origin(2, 5), Time(3))].into_iter().collect();
+        Heartbeat {
+            origin: origin(1, 7),
+            last_op: Time(90),
+            time: Time(100),
+            applied,
+            kept: Some(Version::new()),
+            announced: vec![Announcement {
+                region: region(2),
+                below: Epoch(8),
+                held,
+            }],
+        }
+    }
+
+    fn messages() -> Vec<Message> {
+        let region = Region::new(3).expect("not 0");
+        let shards = vec![
+            heartbeat(),
+            Heartbeat {
+                kept: None,
+                ..heartbeat()
+            },
+        ];
+        vec![
+            Message::Hello(Hello {
+                level: 1,
+                database: "test".into(),
+                shards,
+            }),
+            Message::Beat {
+                time: Time(5),
+                all: true,
+                shards: vec![(7, heartbeat())],
+            },
+            Message::Beat {
+                time: Time(5),
+                all: false,
+                shards: vec![],
+            },
+            Message::Relayed(vec![(0, heartbeat())]),
+            Message::Wants(vec![Want {
+                shard: 1,
+                region,
+                below: Epoch(u64::MAX),
+            }]),
+            Message::Again {
+                shard: 300,
+                applied: heartbeat().applied,
+            },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is() {
+        for message in messages() {
+            let bytes = message.encode();
+            assert_eq!(Message::decode(&bytes), Ok(message));
+            for end in 0..bytes.len() {
+                assert!(
+                    Message::decode(bytes.get(..end).expect("in range")).is_err(),
+                    "cut at {end}"
+                );
+            }
+            let longer = [bytes.as_slice(), &[0]].concat();
+            assert!(Message::decode(&longer).is_err(), "a trailing byte");
+        }
+        assert_eq!(
+            Message::decode(&[9, 0]),
+            Err(MessageError::Format { found: 9 })
+        );
+    }
+
+    #[test]
+    fn format_1_is_what_is_stored() {
+        let all: Vec<u8> = messages()
+            .iter()
+            .map(Message::encode)
+            .flat_map(|m| [(m.len() as u32).to_le_bytes().to_vec(), m].concat())
+            .collect();
+        let stored = include_bytes!("../../tests/fixtures/messages-v1.bin");
+        assert_eq!(
+            all, stored,
+            "the bytes of a format never change: give it a new number"
+        );
+    }
+
+    #[test]
+    fn a_length_claims_no_more_than_there_is() {
+        // Wants, with 2^63 entries.
+        let bytes = [FORMAT, 3, 253, 0, 0, 0, 0, 0, 0, 0, 128];
+        assert!(matches!(
+            Message::decode(&bytes),
+            Err(MessageError::Content(_))
+        ));
+    }
+
+    #[test]
+    fn an_idle_heartbeat_is_small() {
+        let message = Message::Beat {
+            time: Time(u64::MAX >> 1),
+            all: true,
+            shards: vec![],
+        };
+        assert!(message.encode().len() <= 16);
+    }
+}

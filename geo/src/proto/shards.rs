@@ -1,0 +1,62 @@
+//! How a link reaches the shards of its node.
+
+use crdt::{Frame, Region, Time, Version};
+
+use super::delivery::{Delivery, Offer};
+use super::message::Heartbeat;
+use super::reach::Reach;
+
+/// What a log holds at a position.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// The next frame that was asked for, and the position after it.
+    Frame(Frame, u64),
+    /// Nothing more that was asked for: the position to ask from next time.
+    End(u64),
+    /// What was there has been dropped.
+    Behind,
+}
+
+/// The shards of a node, as a [`Link`](super::Link) sees them. The node and the simulator implement
+/// it. Each call locks at most one shard, and none waits.
+pub trait Shards {
+    /// How many there are; the same in every region.
+    fn count(&self) -> u16;
+
+    /// The wall clock, in milliseconds.
+    fn now_ms(&self) -> u64;
+
+    /// Runs with the node's view of which regions it reaches.
+    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach));
+
+    /// Runs with what a shard knows of deliveries.
+    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery));
+
+    /// What the shard has to say of its own origin. Raises its clock to `time` first, so that
+    /// nothing it issues later has a time up to that ([`Delivery::heartbeat`]).
+    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat;
+
+    /// Offers a frame that came from region `from` ([`Delivery::offer`]), and applies all that has
+    /// become ready: each goes through [`Delivery::next_ready`], the state, the log and
+    /// [`Delivery::applied`].
+    fn offer(&mut self, frame: Frame, from: Region) -> Offer;
+
+    /// Hands on a heartbeat that came from region `from` ([`Delivery::heard`]), and applies all that
+    /// has become ready.
+    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region);
+
+    /// A position from which the shard's log holds every op of `region`'s origins that `applied`
+    /// lacks, or `None` if it no longer reaches back to that.
+    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64>;
+
+    /// The next frame at or after a position that is `wanted`. Seals the shard's open frame first.
+    fn next_frame(
+        &mut self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next;
+
+    /// How many ops in the shard's log, other than those of `peer`, `applied` lacks.
+    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64;
+}
