@@ -7,7 +7,7 @@ read back by its type in all regions.
 import multiprocessing
 import time
 
-from servers import Client, Meridian, percentile, wait_for
+from servers import Client, Playground, percentile, wait_for
 
 CUT_S = 60
 WRITES = 1_000_000
@@ -102,7 +102,7 @@ def converged(servers):
 
 
 def measure():
-    servers = Meridian(regions=3)
+    servers = Playground(regions=3)
     try:
         before, _ = latency_while(servers.ports[0], lambda: time.sleep(10))
         return rows_of(servers, before)

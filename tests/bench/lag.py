@@ -8,7 +8,7 @@ own.
 import multiprocessing
 import time
 
-from servers import Client, Meridian, percentile
+from servers import Client, Playground, percentile
 
 WRITES_PER_S = 20_000
 TICK_S = 0.002
@@ -43,7 +43,7 @@ def probe(from_port, to_port, lags):
 
 
 def one(rtt_ms):
-    servers = Meridian(regions=3, rtt=f"{rtt_ms}ms")
+    servers = Playground(regions=3, rtt=f"{rtt_ms}ms")
     try:
         stop, written, lags = multiprocessing.Event(), multiprocessing.Value("d"), multiprocessing.Queue()
         loader = multiprocessing.Process(target=load, args=(servers.ports[0], stop, written))

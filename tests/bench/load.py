@@ -7,7 +7,7 @@ before. The servers take turns; each figure is the median of the rounds.
 import statistics
 import subprocess
 
-from servers import Client, Meridian, Redis, cpu_s
+from servers import Client, Meridian, Playground, Redis, cpu_s
 
 KEYS = 1_000_000
 VALUE = "x" * 64
@@ -82,7 +82,7 @@ def measure(rounds=3):
 
 def measure_attached(rounds=3):
     """SET at pipeline 32 with two remote regions attached, their processes not counted."""
-    alone, attached = Meridian(), Meridian(regions=3)
+    alone, attached = Meridian(), Playground(regions=3)
     try:
         results = {alone.name: [], attached.name: []}
         for server in (alone, attached):

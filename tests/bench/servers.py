@@ -90,11 +90,28 @@ class Redis:
 
 
 class Meridian:
-    """A playground; `port` and `pid` are those of its first region."""
+    """A single node."""
 
-    def __init__(self, regions=1, rtt="0ms", flags=()):
+    name = "meridian"
+
+    def __init__(self):
+        self.port = free_port()
+        self.process = subprocess.Popen([MERIDIAN, "serve", "--port", str(self.port), "--log", "warn"])
+        self.pid = self.process.pid
+        wait_for(lambda: connects(self.port), "meridian")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Playground:
+    """Several regions; `port` and `pid` are those of the first."""
+
+    name = "meridian, with other regions"
+
+    def __init__(self, regions=3, rtt="0ms", flags=()):
         self.names = ["one", "two", "three"][:regions]
-        self.name = "meridian" if regions == 1 else f"meridian, {regions} regions"
         self.control = free_port(range(0, 10 * (regions + 1), 10))
         first = self.control + 10
         self.ports = [first + 10 * region for region in range(regions)]
