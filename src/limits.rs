@@ -37,8 +37,10 @@ pub const CLIENTS_MAX: usize = 10_000;
 /// Bytes that one read asks the socket for: fills a pipeline of 32 small requests many times over,
 /// and stays in the cache of a core.
 pub const READ_BYTES: usize = 16 * KIB;
-/// Bytes of spare buffer that an idle connection may hold on to.
+/// Bytes of a buffer that is kept for the next connection that has something to say.
 pub const IDLE_BUFFER_BYTES: usize = 32 * KIB;
+/// Buffers that a thread keeps free: as many connections as are busy at once, as a rule.
+pub const FREE_BUFFERS: usize = 64;
 /// Bytes of replies after which a connection writes before it executes more of its pipeline, so
 /// that a long pipeline of large replies does not pile them all up.
 pub const REPLY_FLUSH_BYTES: usize = MIB;
@@ -69,6 +71,8 @@ pub const CLIENT_NAME_BYTES_MAX: usize = KIB;
 pub const SLOW_US: i64 = 10_000;
 /// Entries of the slow log (default of `slowlog-max-len`), as Redis.
 pub const SLOW_LOG_ENTRIES: usize = 128;
+/// What `slowlog-max-len` can be set to: an entry takes up to 4 KiB.
+pub const SLOW_LOG_ENTRIES_MAX: usize = 64 * KIB;
 /// Arguments that the slow log shows of a command, as Redis.
 pub const SLOW_LOG_ARGUMENTS: usize = 32;
 /// Bytes that the slow log shows of an argument, as Redis.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crdt::Version;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::command::{Command, Reply};
+use crate::limits;
 use crate::proxy::Server;
 use crate::resp::Protocol;
 use crate::shard::Watch;
@@ -144,6 +144,29 @@ pub struct Watched {
     pub existed: bool,
 }
 
+/// Words of a bit a shard.
+const SHARD_WORDS: usize = limits::SHARDS_MAX as usize / 64;
+
+/// A set of shards, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardSet([u64; SHARD_WORDS]);
+
+impl ShardSet {
+    /// No shard.
+    pub const NONE: Self = Self([0; SHARD_WORDS]);
+
+    /// Adds a shard.
+    #[inline]
+    pub const fn insert(&mut self, shard: usize) {
+        self.0[shard / 64] |= 1 << (shard % 64);
+    }
+
+    /// The shards, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..64 * SHARD_WORDS).filter(|shard| self.0[shard / 64] >> (shard % 64) & 1 == 1)
+    }
+}
+
 /// Replies if it can; at the latest when told that the time is over. Returns whether it did.
 pub type Poll = Box<dyn FnMut(&Server, &mut Reply<'_>, bool) -> bool>;
 
@@ -178,10 +201,10 @@ pub struct Session {
     pub queue_broken: bool,
     /// What `EXEC` depends on.
     pub watched: Vec<Watched>,
-    /// What it has written and read, by shard: for `REGION TOKEN` and `REGION WAIT`.
-    pub seen: Vec<(usize, Version)>,
-    /// The shards that it has written to.
-    pub written: Vec<usize>,
+    /// The shards that it has read or written: for `REGION TOKEN`.
+    pub used: ShardSet,
+    /// The shards that it has written to: for `REGION WAIT`.
+    pub written: ShardSet,
     /// The name of the last command.
     pub command: &'static str,
     /// A reply that the last command left to be waited for.
@@ -203,8 +226,8 @@ impl Session {
             queue: None,
             queue_broken: false,
             watched: Vec::new(),
-            seen: Vec::new(),
-            written: Vec::new(),
+            used: ShardSet::NONE,
+            written: ShardSet::NONE,
             command: "",
             pending: None,
             monitor: None,
@@ -212,10 +235,26 @@ impl Session {
         }
     }
 
-    /// Remembers that it wrote to a shard.
-    pub fn note_write(&mut self, shard: usize) {
-        if !self.written.contains(&shard) {
-            self.written.push(shard);
+    /// Remembers that it has used a shard, and whether it wrote.
+    #[inline]
+    pub const fn note(&mut self, shard: usize, wrote: bool) {
+        self.used.insert(shard);
+        if wrote {
+            self.written.insert(shard);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_shards_holds_what_was_put_in() {
+        let mut set = ShardSet::NONE;
+        for shard in [1023, 0, 64, 63, 64] {
+            set.insert(shard);
+        }
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 1023]);
     }
 }

@@ -101,6 +101,8 @@ fn reset(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     call.session.protocol = Protocol::Resp2;
     call.session.authenticated = call.server.settings.read().password.is_none();
     call.session.replies = crate::session::Replies::On;
+    call.session.monitor = None;
+    call.session.client.facts.lock().monitors = false;
     call.session.client.facts.lock().name.clear();
     reply.set_protocol(Protocol::Resp2);
     reply.simple("RESET");

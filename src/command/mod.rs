@@ -10,12 +10,16 @@ pub mod number;
 pub mod reply;
 
 mod client;
+mod config;
 pub(crate) mod connection;
 mod counter;
 mod expiry;
 mod glob;
+mod info;
 mod keys;
 mod keyspace;
+mod observe;
+mod region;
 mod server;
 mod string;
 pub mod subcommand;

@@ -14,7 +14,11 @@ static FAMILIES: &[&[Command]] = &[
     super::transaction::COMMANDS,
     super::connection::COMMANDS,
     super::client::COMMANDS,
+    super::config::COMMANDS,
+    super::observe::COMMANDS,
     super::server::COMMANDS,
+    super::info::COMMANDS,
+    super::region::COMMANDS,
 ];
 
 /// Every command, family by family.

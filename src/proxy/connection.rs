@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::Server;
 use super::execute::{Blocking, Step, execute};
+use super::{Server, buffers};
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
 use crate::resp::{Decoder, Protocol, Rules};
@@ -57,10 +57,11 @@ impl Connection {
         session: &mut Session,
     ) -> io::Result<()> {
         loop {
-            if session.monitor.is_some() && !self.watch(stream, session).await? {
-                return Ok(());
-            }
-            if !self.read(stream).await? {
+            let there = match &mut session.monitor {
+                None => read(stream, &mut self.input, self.decoder.wanted()).await?,
+                Some(monitor) => self.watch(stream, monitor).await?,
+            };
+            if !there {
                 return Ok(());
             }
             let client = &session.client;
@@ -78,36 +79,16 @@ impl Connection {
         }
     }
 
-    /// Reads what is there; waits until something is. Returns whether the client is still there.
-    async fn read(&mut self, stream: &TcpStream) -> io::Result<bool> {
-        loop {
-            stream.readable().await?;
-            let wanted = self.decoder.wanted().saturating_sub(self.input.len());
-            // No more than doubles: the client may announce what it never sends.
-            let room = wanted.clamp(limits::READ_BYTES, limits::READ_BYTES.max(self.input.len()));
-            self.input.reserve(room);
-            match stream.try_read_buf(&mut self.input) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.input.is_empty() {
-                        self.input = Vec::new();
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Shows a monitor what others do, until it says something. Returns whether it did.
-    async fn watch(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<bool> {
-        let Some(monitor) = &mut session.monitor else {
-            return Ok(true);
-        };
+    /// Shows a monitor what others do, until it says something. Returns whether it is still there.
+    async fn watch(
+        &mut self,
+        stream: &mut TcpStream,
+        monitor: &mut mpsc::Receiver<Arc<[u8]>>,
+    ) -> io::Result<bool> {
         loop {
             let line = tokio::select! {
                 biased;
-                ready = stream.readable() => return ready.map(|()| true),
+                there = read(stream, &mut self.input, self.decoder.wanted()) => return there,
                 line = monitor.recv() => line,
             };
             // The node cuts off a monitor that does not read.
@@ -133,7 +114,7 @@ impl Connection {
         while !session.closing {
             let authenticated = session.authenticated;
             let rules = Rules {
-                bulk_bytes_max: limits::BULK_BYTES_MAX,
+                bulk_bytes_max: server.bulk_bytes_max.load(Ordering::Relaxed),
                 authenticated,
             };
             let request = match self.decoder.next(&mut input[done..], rules) {
@@ -147,6 +128,9 @@ impl Connection {
             };
             if !request.spans.is_empty() {
                 let arguments = request.arguments(&input[done..]);
+                if self.output.capacity() == 0 {
+                    self.output = buffers::take();
+                }
                 let before = self.output.len();
                 let mut step = execute(server, session, &arguments, &mut self.output);
                 while let Step::Pause(ms) = step {
@@ -180,9 +164,7 @@ impl Connection {
             }
         }
         input.drain(..done);
-        if input.is_empty() && limits::IDLE_BUFFER_BYTES < input.capacity() {
-            input = Vec::new();
-        }
+        buffers::give_back(&mut input);
         self.input = input;
         Ok(())
     }
@@ -209,9 +191,7 @@ impl Connection {
         }
         stream.write_all(&self.output).await?;
         self.output.clear();
-        if limits::IDLE_BUFFER_BYTES < self.output.capacity() {
-            self.output = Vec::new();
-        }
+        buffers::give_back(&mut self.output);
         Ok(())
     }
 
@@ -283,12 +263,47 @@ impl Connection {
         session.client.facts.lock().blocked = false;
         match served {
             Some(bytes) => {
-                session.note_write(shard);
+                session.note(shard, true);
                 self.output.extend_from_slice(&bytes);
             }
             None => Reply::new(&mut self.output, session.protocol).null_array(),
         }
         Ok(())
+    }
+}
+
+/// Reads what is there; waits until something is. Returns whether the client is still there.
+/// `wanted` are the bytes that `input` has to hold for a whole request. What is waited for is not
+/// lost when this is dropped.
+async fn read(stream: &TcpStream, input: &mut Vec<u8>, wanted: usize) -> io::Result<bool> {
+    loop {
+        stream.readable().await?;
+        if input.capacity() == 0 {
+            *input = buffers::take();
+        }
+        // No more than doubles: the client may announce what it never sends.
+        let wanted = wanted.saturating_sub(input.len());
+        input.reserve(wanted.clamp(limits::READ_BYTES, limits::READ_BYTES.max(input.len())));
+        let mut taken = None;
+        let result = stream.try_io(Interest::READABLE, || {
+            let room = input.capacity() - input.len();
+            let count = rustix::io::read(stream, rustix::buffer::spare_capacity(input))?;
+            taken = Some(count);
+            if 0 < count && count < room {
+                // All there was: this has tokio wait for more, instead of asking once again.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match (taken, result) {
+            (Some(count), _) => return Ok(0 < count),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                buffers::give_back(input);
+            }
+            (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            (None, Err(error)) => return Err(error),
+            (None, Ok(())) => {}
+        }
     }
 }
 

@@ -97,6 +97,9 @@ fn admit(
     if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
         return refuse(session, CommandError::NoAuth);
     }
+    if command.flags.has(Flags::DENY_OOM) && server.memory_full.load(Ordering::Relaxed) {
+        return refuse(session, CommandError::OutOfMemory);
+    }
     session.command = command.name;
     server.commands.fetch_add(1, Ordering::Relaxed);
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
@@ -163,6 +166,7 @@ fn run(
             &mut Call {
                 server,
                 session,
+                in_transaction: false,
                 now_ms,
             },
             &mut args,
@@ -175,6 +179,7 @@ fn run(
     let mut call = Call {
         server,
         session,
+        in_transaction: false,
         now_ms,
     };
     match command.run {
@@ -306,6 +311,7 @@ pub(crate) fn transaction(call: &mut Call<'_>, queue: &[Queued], reply: &mut Rep
         home = home.or(route.first);
     }
     let shard = home.map_or(0, |key| call.server.shards.index_of(key.slot));
+    call.in_transaction = true;
     reply.array(queue.len());
     let mut rest = queue.iter().zip(&argument_lists).peekable();
     while let Some((queued, arguments)) = rest.peek().copied() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -64,7 +65,7 @@ impl Listener {
                 Err(error) => {
                     // Out of file descriptors, as a rule: some client has to leave first.
                     tracing::warn!(%error, "cannot accept a client");
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
             };
@@ -112,6 +113,17 @@ fn register(server: &Server, stream: &TcpStream) -> Option<Arc<Client>> {
     Some(client)
 }
 
+/// How often limits are looked at that no command looks at.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+async fn keep_house(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        server.look_at_memory();
+        server.drop_idle(clock::now_ms());
+    }
+}
+
 /// A thread that serves clients.
 #[derive(Debug)]
 pub struct Thread {
@@ -129,6 +141,9 @@ impl Thread {
         let run = move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async {
+                if number == 0 {
+                    tokio::task::spawn_local(keep_house(Arc::clone(&server)));
+                }
                 while let Some((stream, client)) = receiver.recv().await {
                     let Ok(stream) = TcpStream::from_std(stream) else {
                         server.clients.remove(&client.id);

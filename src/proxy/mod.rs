@@ -4,9 +4,11 @@
 //! reads all it can, executes every complete command in turn, yields once so that the other ready
 //! connections run in the same wake-up, and writes all replies at once.
 
+mod buffers;
 mod connection;
 mod execute;
 mod listener;
+pub(crate) mod memory;
 mod server;
 mod slow;
 #[cfg(test)]
@@ -19,7 +21,8 @@ pub use slow::{Slow, SlowCommand, Spike};
 
 use std::sync::Arc;
 
-use crate::session::Session;
+use crate::command::Reply;
+use crate::session::{Pending, Poll, Session};
 use crate::shard::Txn;
 use crdt::Key;
 
@@ -30,11 +33,22 @@ pub struct Call<'a> {
     pub server: &'a Arc<Server>,
     /// Whose command it is.
     pub session: &'a mut Session,
+    /// Whether it is one of a transaction, in which nothing waits.
+    pub in_transaction: bool,
     /// Now, milliseconds since 1970.
     pub now_ms: u64,
 }
 
 impl Call<'_> {
+    /// Replies now if possible, else as soon as it is, at the latest when the time is over (0: for
+    /// ever).
+    pub fn reply_later(&mut self, reply: &mut Reply<'_>, timeout_ms: u64, mut poll: Poll) {
+        if !poll(self.server, reply, self.in_transaction) && !self.in_transaction {
+            let until_ms = (timeout_ms != 0).then(|| self.now_ms.saturating_add(timeout_ms));
+            self.session.pending = Some(Pending { until_ms, poll });
+        }
+    }
+
     /// Runs on a shard; what it writes becomes one op, which the session remembers.
     pub fn transact<R>(
         &mut self,
@@ -47,9 +61,9 @@ impl Call<'_> {
         let result = shard.transact(self.now_ms, first, run);
         let wrote = before != shard.written();
         drop(shard);
+        self.session.note(index, wrote);
         if wrote {
             self.server.wrote();
-            self.session.note_write(index);
         }
         result
     }

@@ -1,7 +1,7 @@
 //! What the connections of a node share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::RwLock;
@@ -93,6 +93,14 @@ pub struct Server {
     /// Wakes who waits for other regions: one of them has applied or acknowledged something, or
     /// something of theirs was applied here.
     pub progress: tokio::sync::Notify,
+    /// Bytes of memory from which on commands that add data are refused; 0 is no limit.
+    pub memory_max: AtomicU64,
+    /// Whether the limit of memory was reached when last looked at.
+    pub memory_full: AtomicBool,
+    /// Clients that are silent for longer are disconnected, seconds; 0 is no limit.
+    pub idle_max_s: AtomicU64,
+    /// Bytes of one argument.
+    pub bulk_bytes_max: AtomicUsize,
     /// Wakes clients that are paused.
     pub resumed: tokio::sync::Notify,
     /// Ends the node.
@@ -118,6 +126,10 @@ impl Server {
             paused_writes_only: AtomicBool::new(false),
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
+            memory_max: AtomicU64::new(0),
+            memory_full: AtomicBool::new(false),
+            idle_max_s: AtomicU64::new(0),
+            bulk_bytes_max: AtomicUsize::new(crate::limits::BULK_BYTES_MAX),
             resumed: tokio::sync::Notify::new(),
             stop: tokio::sync::Notify::new(),
             next_client: AtomicU64::new(1),
@@ -146,6 +158,31 @@ impl Server {
         until_ms
             .checked_sub(clock::now_ms())
             .filter(|&left_ms| 0 < left_ms)
+    }
+
+    /// Looks whether the limit of memory is reached.
+    pub fn look_at_memory(&self) {
+        let max = self.memory_max.load(Ordering::Relaxed);
+        // Without a limit the system is not asked.
+        let full = 0 < max && max <= super::memory::resident().bytes;
+        self.memory_full.store(full, Ordering::Relaxed);
+    }
+
+    /// Disconnects clients that were silent for too long, as `timeout` says; not those that wait or
+    /// watch others.
+    pub fn drop_idle(&self, now_ms: u64) {
+        let max_ms = self.idle_max_s.load(Ordering::Relaxed) * 1000;
+        if max_ms == 0 {
+            return;
+        }
+        for client in &self.clients {
+            let idle_ms = now_ms.saturating_sub(client.active_ms.load(Ordering::Relaxed));
+            let facts = client.facts.lock();
+            if max_ms < idle_ms && !facts.blocked && !facts.monitors {
+                drop(facts);
+                client.kill();
+            }
+        }
     }
 
     /// Something was written: links have something to send.

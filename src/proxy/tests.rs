@@ -185,3 +185,119 @@ fn replies_can_be_turned_off() {
         "+OK\r\n$1\r\n2\r\n",
     );
 }
+
+#[test]
+fn settings_are_read_set_all_or_none_and_act() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check(
+        "CONFIG GET maxclients",
+        "*2\r\n$10\r\nmaxclients\r\n$3\r\n100\r\n",
+    );
+    a.check("CONFIG SET timeout 5 maxclients x", "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't be parsed into an integer\r\n");
+    a.check("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n");
+    a.check("CONFIG SET port 1", "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n");
+    a.check(
+        "CONFIG SET nosuch 1",
+        "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'\r\n",
+    );
+    a.check("CONFIG SET save x appendonly yes", "+OK\r\n");
+    a.check("CONFIG GET SAV[E]", "*2\r\n$4\r\nsave\r\n$1\r\nx\r\n");
+    a.check("CONFIG SET maxmemory 1mb", "+OK\r\n");
+    a.check(
+        "SET k v",
+        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    );
+    a.check("CONFIG SET maxmemory 0", "+OK\r\n");
+    a.check("SET k v", "+OK\r\n");
+    a.check("CONFIG SET maxclients 1", "+OK\r\n");
+    let mut refused = Client::connect(address);
+    assert_eq!(
+        refused.until("never"),
+        "-ERR max number of clients reached\r\n"
+    );
+    a.check("CONFIG RESETSTAT", "+OK\r\n");
+}
+
+#[test]
+fn what_is_slow_is_logged() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check(
+        "CONFIG SET slowlog-log-slower-than 0 slowlog-max-len 2",
+        "+OK\r\n",
+    );
+    a.check("SET k v", "+OK\r\n");
+    a.check("SLOWLOG LEN", ":2\r\n");
+    assert!(a.ask("SLOWLOG GET 1").starts_with("*1\r\n*6\r\n:"));
+    a.check(
+        "SLOWLOG GET -2",
+        "-ERR count should be greater than or equal to -1\r\n",
+    );
+    a.check("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n");
+    a.check("SLOWLOG RESET", "+OK\r\n");
+    a.check("SLOWLOG LEN", ":0\r\n");
+    a.check("LATENCY LATEST", "*0\r\n");
+    a.check("MEMORY USAGE nosuch", "$-1\r\n");
+    assert!(a.ask("MEMORY USAGE k").starts_with(':'));
+    a.check("DEBUG SLEEP 0.02", "+OK\r\n");
+}
+
+#[test]
+fn a_monitor_sees_what_others_do() {
+    let (_, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    a.send("MONITOR");
+    assert_eq!(a.until("+OK\r\n"), "+OK\r\n");
+    b.check("SET k v", "+OK\r\n");
+    let seen = a.until("\"ECHO\" \"that-was-all\"\r\n");
+    assert!(seen.contains("[0 127.0.0.1:"), "{seen}");
+    assert!(seen.contains("] \"SET\" \"k\" \"v\"\r\n"), "{seen}");
+    a.send("QUIT");
+    assert!(a.until("never").ends_with("+OK\r\n"));
+}
+
+#[test]
+fn a_token_says_what_a_region_must_have() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check("REGION TOKEN", "$1\r\na\r\n");
+    a.check("SET k v", "+OK\r\n");
+    let token = a.ask("REGION TOKEN");
+    let token = token.lines().nth(1).unwrap();
+    a.check(&format!("REGION READY {token}"), ":1\r\n");
+    a.check(&format!("REGION READY {token} 0"), ":1\r\n");
+    let ahead = "a;0,1.1.ffffffffffffff";
+    a.check(&format!("REGION READY {ahead}"), ":0\r\n");
+    a.check(&format!("REGION READY {ahead} 20"), ":0\r\n");
+    a.check(
+        "REGION READY a;4",
+        "-ERR the token is of another database\r\n",
+    );
+    a.check("REGION READY x", "-ERR invalid token\r\n");
+    a.check("REGION WAIT 0 0", ":0\r\n");
+    a.check("REGION WAIT 1 10 KEPT", ":0\r\n");
+    a.check("REGION WAIT 1 -1", "-ERR timeout is negative\r\n");
+    a.check(
+        "MULTI\r\nREGION WAIT 1 0\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n*1\r\n:0\r\n",
+    );
+    a.check("INCR n", ":1\r\n");
+    let explained = a.ask("REGION EXPLAIN n");
+    assert!(explained.contains("counter-parts\r\n*1\r\n"), "{explained}");
+}
+
+#[test]
+fn info_has_the_usual_sections() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    let text = a.ask("INFO");
+    for section in [
+        "Server", "Clients", "Memory", "Stats", "CPU", "Keyspace", "Regions",
+    ] {
+        assert!(text.contains(&format!("# {section}\r\n")), "{section}");
+    }
+    assert!(text.contains("redis_version:") && !text.contains("# Commandstats"));
+    let text = a.ask("INFO memory");
+    assert!(text.contains("used_memory:") && !text.contains("# Server"));
+}

@@ -1,0 +1,212 @@
+//! `INFO`: facts about the node, in the lines that monitoring tools read.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
+
+use super::server::REDIS_VERSION;
+use super::{Args, Command, Flags, Keys, Outcome, Reply, Run};
+use crate::proxy::{Call, RegionState, memory};
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    name: "INFO",
+    arity: -1,
+    keys: Keys::None,
+    flags: Flags::NONE,
+    group: "server",
+    summary: "Facts about the node.",
+    conflict: "",
+    run: Run::Node(info),
+}];
+
+/// A section: its name, whether it is there unasked, and what writes it.
+type Section = (&'static str, bool, fn(&Call<'_>, &mut String));
+
+/// In the order of Redis, ours last.
+const SECTIONS: &[Section] = &[
+    ("Server", true, server),
+    ("Clients", true, clients),
+    ("Memory", true, memory_facts),
+    ("Persistence", true, persistence),
+    ("Stats", true, stats),
+    ("Replication", true, replication),
+    ("CPU", true, cpu),
+    ("Modules", true, nothing),
+    ("Commandstats", false, nothing),
+    ("Errorstats", true, nothing),
+    ("Latencystats", false, nothing),
+    ("Cluster", true, cluster),
+    ("Keyspace", true, keyspace),
+    ("Regions", true, regions),
+];
+
+fn info(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let wanted = args.rest();
+    let named = |name: &str| {
+        wanted
+            .iter()
+            .any(|w| w.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let (all, default) = (
+        named("all") || named("everything"),
+        wanted.is_empty() || named("default"),
+    );
+    let mut text = String::new();
+    for &(name, unasked, write) in SECTIONS {
+        if all || (default && unasked) || named(name) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            let _ = write!(text, "# {name}\r\n");
+            write(call, &mut text);
+        }
+    }
+    reply.verbatim(&text);
+    Ok(())
+}
+
+fn line(text: &mut String, name: &str, value: impl Display) {
+    let _ = write!(text, "{name}:{value}\r\n");
+}
+
+fn nothing(_: &Call<'_>, _: &mut String) {}
+
+fn server(call: &Call<'_>, text: &mut String) {
+    line(text, "redis_version", REDIS_VERSION);
+    line(text, "meridian_version", env!("CARGO_PKG_VERSION"));
+    line(text, "redis_mode", "standalone");
+    line(text, "os", std::env::consts::OS);
+    line(text, "arch_bits", usize::BITS);
+    line(text, "process_id", std::process::id());
+    line(text, "run_id", &call.server.run_id);
+    line(text, "tcp_port", call.server.settings.read().port);
+    line(text, "server_time_usec", crate::clock::now_us());
+    let uptime_s = call.now_ms.saturating_sub(call.server.started_ms) / 1_000;
+    line(text, "uptime_in_seconds", uptime_s);
+    line(text, "uptime_in_days", uptime_s / 86_400);
+}
+
+fn clients(call: &Call<'_>, text: &mut String) {
+    line(text, "connected_clients", call.server.clients.len());
+    line(text, "maxclients", call.server.settings.read().clients_max);
+    let shards = &call.server.shards;
+    let blocked: usize = (0..shards.count())
+        .map(|i| shards.with(i, |s| s.waiting()))
+        .sum();
+    line(text, "blocked_clients", blocked);
+}
+
+fn memory_facts(call: &Call<'_>, text: &mut String) {
+    let resident = memory::resident();
+    line(text, "used_memory", resident.bytes);
+    line(text, "used_memory_human", human(resident.bytes));
+    line(text, "used_memory_rss", resident.bytes);
+    line(text, "used_memory_rss_human", human(resident.bytes));
+    line(text, "used_memory_peak", resident.peak_bytes);
+    line(text, "used_memory_peak_human", human(resident.peak_bytes));
+    let max = call.server.memory_max.load(Ordering::Relaxed);
+    line(text, "maxmemory", max);
+    line(text, "maxmemory_human", human(max));
+    line(text, "maxmemory_policy", "noeviction");
+}
+
+/// Bytes with a unit, as Redis writes them.
+fn human(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    let unit = UNITS.iter().find(|(unit, _)| *unit <= bytes);
+    unit.map_or_else(
+        || format!("{bytes}B"),
+        |(unit, name)| format!("{:.2}{name}", bytes as f64 / *unit as f64),
+    )
+}
+
+fn persistence(_: &Call<'_>, text: &mut String) {
+    line(text, "loading", 0);
+    line(text, "rdb_bgsave_in_progress", 0);
+    line(text, "aof_enabled", 0);
+}
+
+fn stats(call: &Call<'_>, text: &mut String) {
+    let server = call.server;
+    line(
+        text,
+        "total_connections_received",
+        server.accepted.load(Ordering::Relaxed),
+    );
+    line(
+        text,
+        "total_commands_processed",
+        server.commands.load(Ordering::Relaxed),
+    );
+    line(
+        text,
+        "rejected_connections",
+        server.refused.load(Ordering::Relaxed),
+    );
+}
+
+fn replication(_: &Call<'_>, text: &mut String) {
+    line(text, "role", "master");
+    line(text, "connected_slaves", 0);
+}
+
+fn cpu(_: &Call<'_>, text: &mut String) {
+    let (user, system) = memory::cpu_s();
+    line(text, "used_cpu_sys", format_args!("{system:.6}"));
+    line(text, "used_cpu_user", format_args!("{user:.6}"));
+}
+
+fn cluster(_: &Call<'_>, text: &mut String) {
+    line(text, "cluster_enabled", 0);
+}
+
+fn keyspace(call: &Call<'_>, text: &mut String) {
+    let shards = &call.server.shards;
+    let count = |index| {
+        shards.with(index, |shard| {
+            (shard.len(call.now_ms), shard.state().volatile())
+        })
+    };
+    let counts = (0..shards.count()).map(count);
+    let (keys, expires) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    if 0 < keys {
+        line(
+            text,
+            "db0",
+            format_args!("keys={keys},expires={expires},avg_ttl=0"),
+        );
+    }
+}
+
+fn regions(call: &Call<'_>, text: &mut String) {
+    let Some(regions) = call.server.regions.get() else {
+        return;
+    };
+    for region in regions.list(call.now_ms) {
+        let RegionState {
+            name,
+            id,
+            state,
+            lag_ms,
+            pending_ops,
+            ..
+        } = region;
+        line(
+            text,
+            &format!("region_{name}"),
+            format_args!("id={id},state={state},lag_ms={lag_ms},pending_ops={pending_ops}"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_in_redis() {
+        assert_eq!(human(0), "0B");
+        assert_eq!(human(1536), "1.50K");
+        assert_eq!(human(1 << 20), "1.00M");
+        assert_eq!(human(5 << 30), "5.00G");
+    }
+}

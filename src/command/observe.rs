@@ -1,0 +1,498 @@
+//! What operators look at: the slow log, latency, memory, `MONITOR`; and what they play with.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crdt::{Key, Kind};
+
+use super::subcommand::{Subcommand, dispatch};
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use crate::proxy::{Call, Server, Spike, memory};
+use crate::shard::Txn;
+
+pub(super) const COMMANDS: &[Command] = &[
+    row(
+        "SLOWLOG",
+        -2,
+        Flags::CONTAINER,
+        "Commands that took long.",
+        slowlog,
+    ),
+    row(
+        "LATENCY",
+        -2,
+        Flags::CONTAINER,
+        "Spikes of latency.",
+        latency,
+    ),
+    Command {
+        keys: Keys::Range {
+            first: 2,
+            last: 2,
+            step: 1,
+        },
+        ..row(
+            "MEMORY",
+            -2,
+            Flags::CONTAINER,
+            "What takes up memory.",
+            memory_of,
+        )
+    },
+    row(
+        "MONITOR",
+        1,
+        Flags::ADMIN,
+        "Shows every command that is executed.",
+        monitor,
+    ),
+    row(
+        "DEBUG",
+        -2,
+        Flags::CONTAINER.and(Flags::ADMIN),
+        "For tests.",
+        debug,
+    ),
+    row(
+        "LOLWUT",
+        -1,
+        Flags::READ.and(Flags::FAST),
+        "Shows a picture.",
+        lolwut,
+    ),
+];
+
+pub(super) const SLOWLOG: &[Subcommand] = &[
+    sub(
+        "GET",
+        -2,
+        "[count]",
+        "Returns the latest entries, 10 unless told.",
+        slow_get,
+    ),
+    sub(
+        "LEN",
+        2,
+        "",
+        "Returns how many entries there are.",
+        slow_len,
+    ),
+    sub("RESET", 2, "", "Forgets all entries.", slow_reset),
+];
+
+pub(super) const LATENCY: &[Subcommand] = &[
+    sub(
+        "LATEST",
+        2,
+        "",
+        "Returns the latest spike of each event.",
+        latest,
+    ),
+    sub(
+        "HISTORY",
+        3,
+        "event",
+        "Returns the spikes of an event.",
+        history,
+    ),
+    sub(
+        "RESET",
+        -2,
+        "[event [event ...]]",
+        "Forgets spikes.",
+        latency_reset,
+    ),
+    sub(
+        "DOCTOR",
+        2,
+        "",
+        "Says in words what was slow.",
+        latency_doctor,
+    ),
+    sub(
+        "HISTOGRAM",
+        -2,
+        "[command [command ...]]",
+        "Is empty: not recorded.",
+        histogram,
+    ),
+];
+
+pub(super) const MEMORY: &[Subcommand] = &[
+    sub(
+        "USAGE",
+        -3,
+        "key [SAMPLES count]",
+        "Estimates what a key takes up.",
+        usage,
+    ),
+    sub(
+        "STATS",
+        2,
+        "",
+        "Returns what the node takes up.",
+        memory_stats,
+    ),
+    sub(
+        "DOCTOR",
+        2,
+        "",
+        "Says in words what takes up memory.",
+        memory_doctor,
+    ),
+    sub(
+        "PURGE",
+        2,
+        "",
+        "Gives memory back: the allocator does so by itself.",
+        purge,
+    ),
+    sub(
+        "MALLOC-STATS",
+        2,
+        "",
+        "Returns what the allocator says.",
+        malloc_stats,
+    ),
+];
+
+pub(super) const DEBUG: &[Subcommand] = &[sub(
+    "SLEEP",
+    3,
+    "seconds",
+    "Lets this connection wait; others go on.",
+    debug_sleep,
+)];
+
+type Handler = fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;
+
+const fn row(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    summary: &'static str,
+    run: Handler,
+) -> Command {
+    let (keys, group, run) = (Keys::None, "server", Run::Node(run));
+    Command {
+        name,
+        arity,
+        keys,
+        flags,
+        group,
+        summary,
+        conflict: "",
+        run,
+    }
+}
+
+const fn sub(
+    name: &'static str,
+    arity: i32,
+    syntax: &'static str,
+    summary: &'static str,
+    run: Handler,
+) -> Subcommand {
+    let flags = Flags::ADMIN;
+    Subcommand {
+        name,
+        arity,
+        flags,
+        syntax,
+        summary,
+        run,
+    }
+}
+
+fn slowlog(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    dispatch("SLOWLOG", SLOWLOG, call, args, reply)
+}
+
+fn slow_get(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let count = if args.is_empty() { 10 } else { args.int()? };
+    args.done()?;
+    if count < -1 {
+        return Err(CommandError::text(
+            "ERR count should be greater than or equal to -1",
+        ));
+    }
+    let entries = call
+        .server
+        .slow
+        .latest(usize::try_from(count).unwrap_or(usize::MAX));
+    reply.array(entries.len());
+    for entry in entries {
+        reply.array(6);
+        reply.int(entry.id as i64);
+        reply.int(entry.at_s as i64);
+        reply.int(entry.took_us as i64);
+        reply.array(entry.arguments.len());
+        entry
+            .arguments
+            .iter()
+            .for_each(|argument| reply.bulk(argument));
+        reply.bulk_text(&entry.address);
+        reply.bulk(&entry.name);
+    }
+    Ok(())
+}
+
+fn slow_len(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(call.server.slow.logged());
+    Ok(())
+}
+
+fn slow_reset(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    call.server.slow.reset_log();
+    reply.ok();
+    Ok(())
+}
+
+fn latency(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    dispatch("LATENCY", LATENCY, call, args, reply)
+}
+
+fn worst(spikes: &[Spike]) -> u64 {
+    spikes.iter().map(|spike| spike.took_ms).max().unwrap_or(0)
+}
+
+fn latest(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let events = call.server.slow.events();
+    reply.array(events.len());
+    for (name, spikes) in events {
+        let last = spikes.last().copied().unwrap_or(Spike {
+            at_s: 0,
+            took_ms: 0,
+        });
+        reply.array(4);
+        reply.bulk_text(name);
+        reply.int(last.at_s as i64);
+        reply.int(last.took_ms as i64);
+        reply.int(worst(&spikes) as i64);
+    }
+    Ok(())
+}
+
+fn history(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let wanted = args.next()?;
+    let events = call.server.slow.events();
+    let found = events
+        .iter()
+        .find(|(name, _)| wanted.eq_ignore_ascii_case(name.as_bytes()));
+    let spikes = found.map_or(&[][..], |(_, spikes)| spikes);
+    reply.array(spikes.len());
+    for spike in spikes {
+        reply.array(2);
+        reply.int(spike.at_s as i64);
+        reply.int(spike.took_ms as i64);
+    }
+    Ok(())
+}
+
+fn latency_reset(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(call.server.slow.reset_events(args.rest()));
+    Ok(())
+}
+
+fn latency_doctor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let slow = &call.server.slow;
+    let events = slow.events();
+    let text = match (
+        slow.latency_threshold_ms.load(Ordering::Relaxed),
+        events.as_slice(),
+    ) {
+        (0, _) => {
+            "Latency monitoring is off: `CONFIG SET latency-monitor-threshold <ms>`.\n".into()
+        }
+        (_, []) => "Nothing took longer than the threshold.\n".into(),
+        (_, events) => {
+            let line = |(name, spikes): &(&str, Vec<Spike>)| {
+                format!(
+                    "{name}: {} spikes, the worst {} ms\n",
+                    spikes.len(),
+                    worst(spikes)
+                )
+            };
+            events.iter().map(line).collect::<String>()
+        }
+    };
+    reply.verbatim(&text);
+    Ok(())
+}
+
+fn histogram(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.map(0);
+    Ok(())
+}
+
+fn memory_of(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    dispatch("MEMORY", MEMORY, call, args, reply)
+}
+
+fn usage(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let name = args.next()?;
+    let mut samples = 5;
+    if !args.is_empty() {
+        if !args.token_is("SAMPLES") {
+            return Err(CommandError::Syntax);
+        }
+        samples = args.int()?;
+        args.done()?;
+    }
+    let samples = usize::try_from(samples).map_err(|_| CommandError::Syntax)?;
+    // 0 means all of them.
+    let samples = if samples == 0 { usize::MAX } else { samples };
+    let key = call.server.shards.seed().key(name);
+    let index = call.server.shards.index_of(key.slot);
+    let bytes = call.transact(index, Some(key), |txn| bytes_of(txn, &key, samples))?;
+    match bytes {
+        Some(bytes) => reply.count(bytes),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// Bytes that an entry takes up besides its name and value: its place in the table, its stamp, what
+/// the allocator rounds up.
+const ENTRY_BYTES: usize = 40;
+
+/// What a key takes up, estimated from its first `samples` elements.
+fn bytes_of(txn: &Txn<'_>, key: &Key<'_>, samples: usize) -> Result<Option<usize>, CommandError> {
+    let (elements, sampled): (usize, Vec<usize>) = match txn.kind(key) {
+        None => return Ok(None),
+        Some(Kind::String) => (1, vec![txn.string(key)?.map_or(0, |value| value.len())]),
+        Some(Kind::Hash) => match txn.hash(key)? {
+            None => return Ok(None),
+            Some(hash) => {
+                let fields = hash.iter().take(samples);
+                (
+                    hash.len(),
+                    fields
+                        .map(|(f, v)| f.len() + v.len() + ENTRY_BYTES)
+                        .collect(),
+                )
+            }
+        },
+        Some(Kind::Set) => match txn.set(key)? {
+            None => return Ok(None),
+            Some(set) => (
+                set.len(),
+                set.iter()
+                    .take(samples)
+                    .map(|m| m.len() + ENTRY_BYTES)
+                    .collect(),
+            ),
+        },
+        Some(Kind::SortedSet) => match txn.sorted_set(key)? {
+            None => return Ok(None),
+            Some(set) => {
+                let members = set.range(0..set.len()).take(samples);
+                (
+                    set.len(),
+                    members.map(|(m, _)| m.len() + 2 * ENTRY_BYTES).collect(),
+                )
+            }
+        },
+        Some(Kind::List) => match txn.list(key)? {
+            None => return Ok(None),
+            Some(list) => {
+                let values = list.range(0..list.len()).take(samples);
+                (list.len(), values.map(|v| v.len() + ENTRY_BYTES).collect())
+            }
+        },
+    };
+    let total: usize = sampled.iter().sum();
+    let values = total * elements / sampled.len().max(1);
+    Ok(Some(ENTRY_BYTES + key.name.len() + values))
+}
+
+fn memory_stats(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let shards = &call.server.shards;
+    let keys: usize = (0..shards.count())
+        .map(|i| shards.with(i, |s| s.len(call.now_ms)))
+        .sum();
+    let resident = memory::resident();
+    let numbers = [
+        ("peak.allocated", resident.peak_bytes),
+        ("total.allocated", resident.bytes),
+        ("keys.count", keys as u64),
+        (
+            "keys.bytes-per-key",
+            resident.bytes.checked_div(keys as u64).unwrap_or(0),
+        ),
+        ("clients.normal", call.server.clients.len() as u64),
+    ];
+    reply.map(numbers.len());
+    for (name, value) in numbers {
+        reply.bulk_text(name);
+        reply.int(value as i64);
+    }
+    Ok(())
+}
+
+fn memory_doctor(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let resident = memory::resident();
+    reply.verbatim(&format!(
+        "{} bytes are resident, {} at most so far.\n",
+        resident.bytes, resident.peak_bytes
+    ));
+    Ok(())
+}
+
+fn purge(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.ok();
+    Ok(())
+}
+
+fn malloc_stats(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.bulk(b"Stats not supported for the current allocator");
+    Ok(())
+}
+
+fn monitor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if call.session.monitor.is_none() {
+        call.session.monitor = Some(call.server.slow.monitor());
+        call.session.client.facts.lock().monitors = true;
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn debug(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    dispatch("DEBUG", DEBUG, call, args, reply)
+}
+
+fn debug_sleep(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let seconds = args.float()?;
+    let wait =
+        Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| CommandError::NotAFloat)?;
+    let poll = |_: &Server, reply: &mut Reply<'_>, is_over: bool| {
+        if is_over {
+            reply.ok();
+        }
+        is_over
+    };
+    call.reply_later(reply, (wait.as_millis() as u64).max(1), Box::new(poll));
+    Ok(())
+}
+
+const PICTURE: &str = "\
+           .-'''''-.
+        .'    |    '.
+       /------|------\\
+      |       |       |
+      |-------+-------|
+      |       |       |
+       \\------|------/
+        '.    |    .'
+           '-.....-'
+";
+
+fn lolwut(_: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    args.rest();
+    let version = env!("CARGO_PKG_VERSION");
+    reply.verbatim(&format!(
+        "{PICTURE}\nEvery meridian is noon somewhere. Meridian ver. {version}\n"
+    ));
+    Ok(())
+}
