@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod limits;
 pub mod node;
+pub mod playground;
 pub mod process;
 pub mod proxy;
 pub mod resp;

@@ -6,8 +6,9 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use meridian::config::{Config, RawConfig};
+use meridian::playground::{self, Request, Setup};
 use meridian::{node, process, telemetry};
 
 #[global_allocator]
@@ -25,6 +26,19 @@ struct Arguments {
 enum Command {
     /// Runs one node
     Serve(Box<RawConfig>),
+    /// Runs several regions on this machine, or changes one that runs
+    Playground(Box<Playground>),
+}
+
+#[derive(Debug, Args)]
+struct Playground {
+    #[command(flatten)]
+    setup: Setup,
+    /// HTTP port, on 127.0.0.1, that a running playground is changed by
+    #[arg(long, value_name = "PORT", default_value_t = 7000, global = true)]
+    control_port: u16,
+    #[command(subcommand)]
+    request: Option<Request>,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +63,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             telemetry::start(&config.log);
             node::run(&config)?;
         }
+        Command::Playground(command) => match command.request {
+            None => playground::run(&command.setup, command.control_port)?,
+            Some(request) => writeln!(io::stdout(), "{}", request.send(command.control_port)?)?,
+        },
     }
     Ok(())
 }
