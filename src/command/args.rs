@@ -64,6 +64,22 @@ impl<'a> Args<'a> {
         usize::try_from(value).map_err(|_| CommandError::NotPositive)
     }
 
+    /// The next argument as an integer that is not below `least`; the error `line` otherwise.
+    pub fn at_least(&mut self, least: i64, line: &'static str) -> Result<usize, CommandError> {
+        parse_i64(self.next()?)
+            .filter(|&value| least <= value)
+            .and_then(|value| usize::try_from(value).ok())
+            .ok_or(CommandError::text(line))
+    }
+
+    /// Takes a number of keys, then as many keys.
+    pub fn counted_keys(&mut self) -> Result<&'a [&'a [u8]], CommandError> {
+        let count = self.at_least(1, "ERR numkeys should be greater than 0")?;
+        self.take(count).map_err(|_| {
+            CommandError::text("ERR Number of keys can't be greater than number of args")
+        })
+    }
+
     /// Whether the next argument is `token`, in upper or lower case; moves past it if so.
     #[inline]
     pub fn token_is(&mut self, token: &str) -> bool {

@@ -1,0 +1,93 @@
+//! Runs commands on a shard of a single region, for the tests of the families.
+
+use crdt::{Epoch, Origin, Region, SLOTS, Seed, Slot};
+
+use super::{Args, Reply, Run, Wait, table};
+use crate::resp::Protocol;
+use crate::shard::{Identity, Shard};
+
+/// What the commands see as now.
+pub(super) const NOW_MS: u64 = 1_800_000_000_000;
+
+/// A shard with all slots.
+pub(super) fn shard() -> Shard {
+    let region = Region::new(1).expect("1 is a region");
+    let identity = Identity {
+        number: 0,
+        first: Slot::new(0).expect("0 is a slot"),
+        slots: SLOTS,
+        origin: Origin::new(region, Epoch(1)),
+        alone: true,
+    };
+    Shard::new(identity, Seed::from_text(b"test"), 1)
+}
+
+/// Runs each line on the same new shard, and compares the replies as [`run`] writes them.
+pub(super) fn check(lines: &[(&str, &str)]) {
+    let mut shard = shard();
+    for (line, expected) in lines {
+        assert_eq!(run(&mut shard, line), *expected, "{line}");
+    }
+}
+
+/// Runs a command and writes its reply in a line: integers as `:1`, strings as they are, `nil`,
+/// arrays in brackets, errors as `-ERR …`. An argument `""` is the empty string; `BLOCK` is said
+/// by a command that would wait.
+pub(super) fn run(shard: &mut Shard, line: &str) -> String {
+    let arguments: Vec<&[u8]> = line
+        .split(' ')
+        .map(|word| if word == "\"\"" { "" } else { word }.as_bytes())
+        .collect();
+    let command = table::find(arguments[0]).expect("the command is in the table");
+    assert!(command.takes(arguments.len()), "arity of {line}");
+    let mut out = Vec::new();
+    let mut reply = Reply::new(&mut out, Protocol::Resp2);
+    let mark = reply.mark();
+    let outcome = shard.transact(NOW_MS, None, |txn| {
+        let args = &mut Args::new(&arguments);
+        match command.run {
+            Run::Shard(handler) => handler(txn, args, &mut reply),
+            Run::Sum(handler) => {
+                reply.int(args.rest().iter().map(|name| handler(txn, name)).sum());
+                Ok(())
+            }
+            Run::Wait(handler) => handler(txn, args, &mut reply).map(|wait| {
+                if wait == Wait::Block {
+                    reply.simple("BLOCK");
+                }
+            }),
+            _ => unreachable!("tests of families run commands of a shard"),
+        }
+    });
+    if let Err(error) = outcome {
+        reply.rollback(mark);
+        reply.error(&error);
+    }
+    let text = String::from_utf8_lossy(&out).into_owned();
+    let mut rest = text.as_str();
+    let shown = show(&mut rest);
+    assert_eq!(rest, "", "more than one reply to {line}");
+    shown
+}
+
+fn show(rest: &mut &str) -> String {
+    let (line, after) = rest.split_once("\r\n").expect("a reply has lines");
+    *rest = after;
+    let (kind, value) = line.split_at(1);
+    match (kind, value) {
+        ("$" | "*", "-1") => "nil".into(),
+        ("$", length) => {
+            let length: usize = length.parse().expect("a length");
+            let (bulk, after) = rest.split_at(length);
+            *rest = after.strip_prefix("\r\n").expect("a string ends");
+            bulk.into()
+        }
+        ("*", length) => {
+            let length: usize = length.parse().expect("a length");
+            let elements: Vec<String> = (0..length).map(|_| show(rest)).collect();
+            format!("[{}]", elements.join(" "))
+        }
+        ("+", status) => status.into(),
+        _ => line.into(),
+    }
+}
