@@ -15,15 +15,24 @@ pub(crate) mod connection;
 mod counter;
 mod expiry;
 mod glob;
+mod hash;
+mod hash_expiry;
 mod info;
 mod keys;
 mod keyspace;
+mod list;
+mod list_wait;
 mod observe;
+mod pick;
 mod region;
+mod scan;
 mod server;
+mod set;
 mod string;
 pub mod subcommand;
 mod table;
+#[cfg(test)]
+mod testing;
 pub(crate) mod transaction;
 
 pub use args::Args;

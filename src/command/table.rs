@@ -8,6 +8,11 @@ use super::Command;
 static FAMILIES: &[&[Command]] = &[
     super::string::COMMANDS,
     super::counter::COMMANDS,
+    super::hash::COMMANDS,
+    super::hash_expiry::COMMANDS,
+    super::list::COMMANDS,
+    super::list_wait::COMMANDS,
+    super::set::COMMANDS,
     super::keys::COMMANDS,
     super::expiry::COMMANDS,
     super::keyspace::COMMANDS,
