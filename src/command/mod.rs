@@ -18,10 +18,13 @@ mod glob;
 mod hash;
 mod hash_expiry;
 mod info;
+mod introspect;
 mod keys;
 mod keyspace;
 mod list;
 mod list_wait;
+#[cfg(test)]
+mod manual;
 mod observe;
 mod pick;
 mod region;
@@ -38,7 +41,7 @@ pub(crate) mod transaction;
 pub use args::Args;
 pub use error::CommandError;
 pub use reply::{Deferred, Mark, Reply};
-pub use table::{COMMANDS, find};
+pub use table::{COMMANDS, check_subcommand, find};
 
 use crate::proxy::Call;
 use crate::shard::Txn;

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use super::Command;
+use super::subcommand::{self, Subcommand};
+use super::{Command, CommandError};
 
 /// The families.
 static FAMILIES: &[&[Command]] = &[
@@ -23,8 +24,35 @@ static FAMILIES: &[&[Command]] = &[
     super::observe::COMMANDS,
     super::server::COMMANDS,
     super::info::COMMANDS,
+    super::introspect::COMMANDS,
     super::region::COMMANDS,
 ];
+
+/// The containers, and what their second words are.
+static CONTAINERS: &[(&str, &[Subcommand])] = &[
+    ("CLIENT", super::client::SUBCOMMANDS),
+    ("COMMAND", super::introspect::SUBCOMMANDS),
+    ("CONFIG", super::config::SUBCOMMANDS),
+    ("DEBUG", super::observe::DEBUG),
+    ("LATENCY", super::observe::LATENCY),
+    ("MEMORY", super::observe::MEMORY),
+    ("REGION", super::region::SUBCOMMANDS),
+    ("SLOWLOG", super::observe::SLOWLOG),
+];
+
+/// The subcommands of a container; none of any other command.
+pub(super) fn subcommands(container: &str) -> &'static [Subcommand] {
+    let found = CONTAINERS.iter().find(|(name, _)| *name == container);
+    found.map_or(&[], |(_, subcommands)| subcommands)
+}
+
+/// Checks the second word of a container, and the number of arguments.
+pub fn check_subcommand(command: &Command, arguments: &[&[u8]]) -> Result<(), CommandError> {
+    if arguments.len() < 2 {
+        return Ok(());
+    }
+    subcommand::find(command.name, subcommands(command.name), arguments).map(|_| ())
+}
 
 /// Every command, family by family.
 pub static COMMANDS: LazyLock<Vec<&'static Command>> =
@@ -97,6 +125,25 @@ mod tests {
                 "{}",
                 command.name
             );
+        }
+    }
+
+    #[test]
+    fn containers_and_their_subcommands_agree() {
+        for command in COMMANDS.iter() {
+            let subcommands = subcommands(command.name);
+            assert_eq!(
+                command.flags.has(crate::command::Flags::CONTAINER),
+                !subcommands.is_empty(),
+                "{}",
+                command.name
+            );
+            let names: BTreeSet<&str> = subcommands.iter().map(|sub| sub.name).collect();
+            assert_eq!(names.len(), subcommands.len(), "{}", command.name);
+            for sub in subcommands {
+                assert_eq!(sub.name, sub.name.to_ascii_uppercase());
+                assert!(sub.summary.ends_with('.') && 2 <= sub.arity.unsigned_abs());
+            }
         }
     }
 }

@@ -94,6 +94,11 @@ fn admit(
     if !command.takes(arguments.len()) {
         return refuse(session, CommandError::WrongArity(command.name.into()));
     }
+    if command.flags.has(Flags::CONTAINER)
+        && let Err(error) = command::check_subcommand(command, arguments)
+    {
+        return refuse(session, error);
+    }
     if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
         return refuse(session, CommandError::NoAuth);
     }

@@ -301,3 +301,45 @@ fn info_has_the_usual_sections() {
     let text = a.ask("INFO memory");
     assert!(text.contains("used_memory:") && !text.contains("# Server"));
 }
+
+#[test]
+fn the_table_answers_for_itself() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    let described = "*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n\
+                     *3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n";
+    let text = a.ask("COMMAND INFO get nosuch config|get");
+    assert!(text.starts_with(&format!("*3\r\n{described}")), "{text}");
+    assert!(
+        text.contains("*-1\r\n*10\r\n$10\r\nconfig|get\r\n"),
+        "{text}"
+    );
+    a.check(
+        "COMMAND GETKEYS MSET a 1 b 2",
+        "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+    );
+    a.check(
+        "COMMAND GETKEYS PING",
+        "-ERR The command has no key arguments\r\n",
+    );
+    a.check(
+        "COMMAND GETKEYS NOSUCH x",
+        "-ERR Invalid command specified\r\n",
+    );
+    a.check(
+        "COMMAND GETKEYS GET",
+        "-ERR Invalid number of arguments specified for command\r\n",
+    );
+    a.check(
+        "COMMAND GETKEYSANDFLAGS GET k",
+        "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RO\r\n+access\r\n",
+    );
+    a.check(
+        "COMMAND LIST FILTERBY PATTERN incrb*",
+        "*2\r\n$6\r\nincrby\r\n$11\r\nincrbyfloat\r\n",
+    );
+    let count = a.ask("COMMAND COUNT").replace(':', "*");
+    assert!(a.ask("COMMAND").starts_with(&count) && a.ask("COMMAND LIST").starts_with(&count));
+    assert!(a.ask("COMMAND DOCS get").contains("$7\r\nsummary\r\n"));
+    a.check("MULTI\r\nCONFIG NOSUCH\r\nEXEC", "+OK\r\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+}
