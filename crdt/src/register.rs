@@ -87,6 +87,31 @@ pub(crate) struct Folded {
     pub(crate) last: Id,
     /// The digest of all of them.
     pub(crate) digest: u64,
+    /// The longest deadline that they carried.
+    pub(crate) carried: Option<u64>,
+}
+
+impl Folded {
+    fn new(last: Id, carried: Option<u64>) -> Box<Self> {
+        Box::new(Self {
+            last,
+            digest: 0,
+            carried,
+        })
+    }
+}
+
+impl Base {
+    /// The deadline that the facts folded into it carried.
+    fn carried(&self) -> Option<u64> {
+        self.folded.as_ref()?.carried
+    }
+
+    fn drop_carried(&mut self) {
+        if let Some(folded) = &mut self.folded {
+            folded.carried = None;
+        }
+    }
 }
 
 /// A change of a part of the value.
@@ -221,7 +246,8 @@ impl<S: Sum> Register<S> {
         own.chain(attached).max().or_else(|| {
             let edits = self.edits.iter().filter_map(|edit| edit.carried);
             let parts = self.live_parts().filter_map(|part| part.carried);
-            edits.chain(parts).max().map(Deadline::At)
+            let folded = self.bases.first().and_then(Base::carried);
+            edits.chain(parts).chain(folded).max().map(Deadline::At)
         })
     }
 
@@ -231,7 +257,7 @@ impl<S: Sum> Register<S> {
             || self
                 .bases
                 .iter()
-                .any(|base| base.attached != Attached::Nothing)
+                .any(|base| base.attached != Attached::Nothing || base.carried().is_some())
             || self.edits.iter().any(|edit| edit.carried.is_some())
             || self.parts.iter().any(|part| part.carried.is_some())
     }
@@ -297,6 +323,7 @@ impl<S: Sum> Register<S> {
         for base in &mut self.bases {
             if seen.covers(base.id) {
                 base.attached = Attached::Nothing;
+                base.drop_carried();
             }
         }
         for edit in &mut self.edits {
@@ -442,41 +469,36 @@ impl<S: Sum> Register<S> {
             let Some(base) = self.bases.first_mut() else {
                 let mut value = Vec::new();
                 fact.edit.as_edit().apply(&mut value);
+                let folded = fact.carried.map(|_| Folded::new(fact.id, fact.carried));
                 let attached = Attached::Nothing;
                 self.bases.push(Base {
                     id: fact.id,
                     attached,
                     value,
-                    folded: None,
+                    folded,
                 });
                 continue;
             };
             fact.edit.as_edit().apply(&mut base.value);
-            let digest = mix(thing, origins.hash(fact.id));
-            let folded = base.folded.get_or_insert_with(|| {
-                Box::new(Folded {
-                    last: fact.id,
-                    digest: 0,
-                })
-            });
+            let folded = base
+                .folded
+                .get_or_insert_with(|| Folded::new(fact.id, None));
             folded.last = fact.id;
-            folded.digest ^= digest;
+            folded.digest ^= mix(thing, origins.hash(fact.id));
+            folded.carried = folded.carried.max(fact.carried);
         }
     }
 
     fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool) {
-        let longest = self
-            .deadlines
-            .iter()
-            .filter(|fact| stable.covers(fact.id))
-            .map(|f| f.deadline);
-        if let Some(longest) = longest.max() {
+        let settled = self.deadlines.iter().filter(|fact| stable.covers(fact.id));
+        if let Some(longest) = settled.map(|fact| fact.deadline).max() {
             let mut kept_one = false;
             self.deadlines.retain(|fact| {
                 let beaten = fact.deadline < longest
                     || (fact.deadline == longest && std::mem::replace(&mut kept_one, true));
                 !(stable.covers(fact.id) && beaten)
             });
+            self.drop_beaten(stable, longest);
         }
         if let [fact] = self.deadlines.as_slice()
             && stable.covers(fact.id)
@@ -486,11 +508,33 @@ impl<S: Sum> Register<S> {
         }
     }
 
+    /// Drops stable deadlines that belong to a base, an edit or a part, and that lose against one
+    /// that stands for itself and is stable.
+    fn drop_beaten(&mut self, stable: Seen<'_>, longest: Deadline) {
+        for base in self.bases.iter_mut().filter(|base| stable.covers(base.id)) {
+            base.drop_carried();
+            if let Attached::Deadline(deadline) = base.attached
+                && deadline <= longest
+            {
+                base.attached = Attached::Nothing;
+            }
+        }
+        for edit in &mut self.edits {
+            if stable.covers(edit.id) {
+                edit.carried = None;
+            }
+        }
+        for part in &mut self.parts {
+            if stable.covers_time(part.origin, part.at.time) {
+                part.carried = None;
+            }
+        }
+    }
+
     /// Whether no deadline but the one that stands for itself would count without it.
     fn stands_alone(&self) -> bool {
-        self.bases
-            .iter()
-            .all(|base| base.attached.finite().is_none())
+        let ends = |base: &Base| base.attached.finite().is_some() || base.carried().is_some();
+        !self.bases.iter().any(ends)
             && self.edits.iter().all(|edit| edit.carried.is_none())
             && self.parts.iter().all(|part| part.carried.is_none())
     }

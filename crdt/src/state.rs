@@ -181,7 +181,9 @@ impl State {
         let mut cover = Vec::new();
         self.origins.cover(stable, &mut cover);
         let stable = Seen::UpTo(&cover);
-        for _ in 0..limit {
+        // What is put back waits for a later call.
+        let waiting = self.unsettled.len();
+        for _ in 0..limit.min(waiting) {
             let Some(next) = self.unsettled.front() else {
                 return false;
             };
@@ -193,7 +195,7 @@ impl State {
             };
             self.settle_thing(next, stable);
         }
-        true
+        limit < waiting
     }
 
     fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {

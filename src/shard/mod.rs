@@ -114,6 +114,17 @@ impl Shard {
         self.serve(now_ms);
     }
 
+    /// Seals the ops that have gathered since the last time, if any have.
+    pub fn seal(&mut self) -> Option<Frame> {
+        self.frame.seal()
+    }
+
+    /// Drops and folds what has become stable, at most `limit` things. Returns whether there may be
+    /// more to do at once.
+    pub fn settle(&mut self, stable: &Version, limit: usize) -> bool {
+        self.state.settle(stable, limit)
+    }
+
     /// Notes for whoever waits on a key or watches it that it has changed.
     fn touch(&mut self, name: &[u8], change: &Change<'_>) {
         if matches!(change, Change::Flush) {

@@ -1,0 +1,1 @@
+//! Scenarios that broke earlier drafts.
