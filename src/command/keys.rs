@@ -273,9 +273,10 @@ fn object(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     else {
         return Err(CommandError::unknown_subcommand("OBJECT", subcommand));
     };
-    let key = txn.key(args.next().map_err(|_| {
-        CommandError::WrongArity(format!("object|{}", wanted.to_ascii_lowercase()).into())
-    })?);
+    let wrong_arity =
+        || CommandError::WrongArity(format!("object|{}", wanted.to_ascii_lowercase()).into());
+    let key = txn.key(args.next().map_err(|_| wrong_arity())?);
+    args.done().map_err(|_| wrong_arity())?;
     let Some(kind) = txn.kind(&key) else {
         reply.null();
         return Ok(());

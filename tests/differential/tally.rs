@@ -59,7 +59,6 @@ impl Tally {
         redis: &Value,
         ours: &Value,
     ) {
-        self.differences += 1;
         if ours
             .error()
             .is_some_and(|text| text.starts_with("ERR unknown command"))
@@ -67,6 +66,7 @@ impl Tally {
             self.unknown.insert(name);
             return;
         }
+        self.differences += 1;
         let examples = self.examples.entry(name).or_default();
         if examples.len() == EXAMPLES {
             return;

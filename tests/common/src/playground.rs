@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use crate::{Client, Deadline, http, ports, wait_until};
+use crate::{Client, Deadline, http, ports, say, wait_until};
 
 /// From the start to the line `ready`; debug builds on a busy machine are slow.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -305,6 +305,9 @@ impl Playground {
 impl Drop for Playground {
     fn drop(&mut self) {
         stop(&mut self.process);
+        if thread::panicking() {
+            say(&format!("what it logged:\n{}", self.log()));
+        }
     }
 }
 

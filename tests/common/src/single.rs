@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::playground::{START_TRIES, StartError, stop};
-use crate::{Client, Value, ports, wait_for};
+use crate::{Client, Value, ports, say, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -84,5 +85,8 @@ impl SingleNode {
 impl Drop for SingleNode {
     fn drop(&mut self) {
         stop(&mut self.process);
+        if thread::panicking() {
+            say(&format!("what it logged:\n{}", self.log()));
+        }
     }
 }
