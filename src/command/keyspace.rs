@@ -122,20 +122,19 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     // Empty shards are passed over, or a small database would take a call for each.
     while index < shards.count() {
         inner = shards.with(index, |shard| {
+            let mut here: Vec<Box<[u8]>> = Vec::new();
             let next = shard.scan(inner, count, call.now_ms, |name| {
                 if pattern.is_none_or(|pattern| glob::matches(pattern, name)) {
-                    found.push(name.into());
+                    here.push(name.into());
                 }
             });
-            if let Some(wanted) = wanted {
-                found.retain(|name| {
-                    let key = shard.state().seed().key(name);
-                    let kind = shard.state().kind(&key, call.now_ms);
-                    shards.index_of(key.slot) != index
-                        || kind
-                            .is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
-                });
-            }
+            let state = shard.state();
+            let has_type = |name: &[u8], wanted: &[u8]| {
+                let kind = state.kind(&state.seed().key(name), call.now_ms);
+                kind.is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
+            };
+            here.retain(|name| wanted.is_none_or(|wanted| has_type(name, wanted)));
+            found.append(&mut here);
             next
         });
         if inner != 0 {

@@ -178,7 +178,7 @@ impl Shard {
         for (at, slot) in (0_u16..).zip(self.state.slots()).skip(from.into()) {
             match self.state.scan(slot, id, left, now_ms, &mut visit) {
                 Some(next) => return u64::from(at) << 32 | u64::from(next),
-                None => left = left.saturating_sub(self.state.places(slot) - id),
+                None => left = left.saturating_sub(self.state.places(slot).saturating_sub(id)),
             }
             id = 0;
             if left == 0 && usize::from(at) + 1 < self.state.slots().count() {

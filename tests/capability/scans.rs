@@ -104,3 +104,15 @@ fn patterns_and_types_filter() {
         .unwrap();
     assert!(sets.iter().all(|key| key == "user:2"), "{sets:?}");
 }
+
+#[test]
+fn a_cursor_that_nobody_gave_out_harms_nobody() {
+    let node = Node::start();
+    let mut redis = node.raw();
+    redis.run(&["SET", "k", "v"]);
+    for cursor in ["1", "99", "4294967295", "281474976710655", "18446744073709551615"] {
+        let reply = redis.run(&["SCAN", cursor]);
+        assert!(reply.error().is_none(), "{cursor}: {reply:?}");
+    }
+    assert_eq!(redis.run(&["GET", "k"]).bytes(), Some(&b"v"[..]));
+}
