@@ -1,0 +1,465 @@
+//! Keeps one connection with every peer, whoever calls.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crdt::Region;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::driver::{Ended, Session, Side};
+use super::endpoint::{self, HANDSHAKES_MAX, OpenError};
+use super::reconnect::{Backoff, resolve};
+use super::stats::{Counters, Counts, Quiet, count};
+use super::tls::Identity;
+use super::{Config, Limits, PeerConfig};
+
+/// An attempt to connect, from either side.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the last packets to leave.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The running driver. Dropping it ends all connections without a goodbye.
+#[derive(Debug)]
+pub struct Net {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// How the connection with a peer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerStats {
+    /// What has been counted with it.
+    pub counts: Counts,
+    /// The connection there is, if any.
+    pub path: Option<Path>,
+}
+
+/// How a connection fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Where the peer is.
+    pub remote: SocketAddr,
+    /// Round trip.
+    pub rtt: Duration,
+    /// Bytes that may be under way.
+    pub window_bytes: u64,
+    /// Packets sent on this connection.
+    pub packets_sent: u64,
+    /// Of these, lost.
+    pub packets_lost: u64,
+    /// Bytes of packets sent.
+    pub bytes_sent: u64,
+    /// Bytes of packets received.
+    pub bytes_received: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    own: Region,
+    identity: Identity,
+    peers: BTreeMap<Region, Arc<Link>>,
+    /// Of callers that we do not know.
+    strangers: Counters,
+    quiet: Mutex<Quiet>,
+    handshakes: Semaphore,
+}
+
+/// What is known of one peer.
+#[derive(Debug)]
+struct Link {
+    region: Region,
+    counters: Counters,
+    quiet: Mutex<Quiet>,
+    /// The connection there is.
+    current: Mutex<Option<Connection>>,
+    /// The newest connection that it has made to us, until it is served.
+    newest: Mutex<Option<Connection>>,
+    /// There is one.
+    arrived: Notify,
+}
+
+impl Net {
+    /// Listens, and starts to call the peers of higher regions. Must be called within a tokio
+    /// runtime; everything then runs there.
+    pub fn start(config: Config, peers: Vec<PeerConfig>) -> Result<Self, OpenError> {
+        let identity = Identity::new(&config.credentials, config.directory, config.own)?;
+        let endpoint = endpoint::open(config.listen, &identity, config.tuning)?;
+        let limits = Limits {
+            streams: config.tuning.streams(),
+            pause: config.pause,
+            message_bytes_max: config.message_bytes_max,
+            frame_bytes_max: config.frame_bytes_max,
+        };
+        let links = peers
+            .iter()
+            .map(|peer| (peer.region, Arc::new(Link::new(peer.region))));
+        let shared = Arc::new(Shared {
+            own: config.own,
+            identity,
+            peers: links.collect(),
+            strangers: Counters::default(),
+            quiet: Mutex::default(),
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for peer in peers {
+            let Some(link) = shared.peers.get(&peer.region).map(Arc::clone) else {
+                continue;
+            };
+            let session = Session {
+                handler: peer.handler,
+                waker: peer.waker,
+                limits,
+            };
+            if config.own < peer.region {
+                let client = endpoint::client(&shared.identity, config.tuning, peer.region)?;
+                let caller = Caller {
+                    endpoint: endpoint.clone(),
+                    client,
+                    address: peer.address,
+                };
+                tasks.spawn(call(link, session, caller, stopped.clone()));
+            } else {
+                tasks.spawn(answer(link, session, stopped.clone()));
+            }
+        }
+        tasks.spawn(accept(endpoint.clone(), Arc::clone(&shared), stopped));
+        Ok(Self {
+            endpoint,
+            shared,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Where it listens: the port, if the configuration left it to the system.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// What was counted about callers that turned out to be no peers.
+    pub fn strangers(&self) -> Counts {
+        self.shared.strangers.get()
+    }
+
+    /// How the connection with `peer` is; `None` if it is none of ours.
+    pub fn peer(&self, peer: Region) -> Option<PeerStats> {
+        let link = self.shared.peers.get(&peer)?;
+        let connection = lock(&link.current).clone();
+        let path = connection.map(|connection| {
+            let stats = connection.stats();
+            Path {
+                remote: connection.remote_address(),
+                rtt: stats.path.rtt,
+                window_bytes: stats.path.cwnd,
+                packets_sent: stats.path.sent_packets,
+                packets_lost: stats.path.lost_packets,
+                bytes_sent: stats.udp_tx.bytes,
+                bytes_received: stats.udp_rx.bytes,
+            }
+        });
+        Some(PeerStats {
+            counts: link.counters.get(),
+            path,
+        })
+    }
+
+    /// Says goodbye to every peer and returns when that has left, after a second at most.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        Ended::Stopped.close_endpoint(&self.endpoint);
+        let _ = timeout(GOODBYE_TIMEOUT, self.endpoint.wait_idle()).await;
+    }
+}
+
+impl Link {
+    fn new(region: Region) -> Self {
+        Self {
+            region,
+            counters: Counters::default(),
+            quiet: Mutex::default(),
+            current: Mutex::default(),
+            newest: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Runs a connection to its end, and counts and logs it.
+    async fn run(
+        &self,
+        session: &Session,
+        connection: Connection,
+        side: Side,
+        interrupted: impl Future<Output = Ended>,
+    ) -> Ended {
+        let mut interrupted = std::pin::pin!(interrupted);
+        let greeted = tokio::select! {
+            greeted = session.greet(&connection, side) => greeted,
+            ended = &mut interrupted => Err(ended),
+        };
+        let ended = match greeted {
+            Ok(streams) => {
+                count(&self.counters.connected);
+                tracing::info!(peer = %self.region, remote = %connection.remote_address(), "linked");
+                *lock(&self.current) = Some(connection.clone());
+                let ended = session.converse(&connection, streams, interrupted).await;
+                *lock(&self.current) = None;
+                if matches!(ended, Ended::Lost(_)) {
+                    count(&self.counters.lost);
+                }
+                ended
+            }
+            Err(ended) => {
+                ended.close(&connection);
+                if matches!(ended, Ended::Lost(_)) {
+                    count(&self.counters.failed);
+                }
+                ended
+            }
+        };
+        self.take_note(&ended);
+        ended
+    }
+
+    fn take_note(&self, ended: &Ended) {
+        match ended {
+            Ended::Stopped | Ended::Replaced => return,
+            Ended::PeerStopped => {
+                tracing::info!(peer = %self.region, "{ended}");
+                return;
+            }
+            Ended::Lost(_) => {} // Counted by whoever knows how far it had come.
+            Ended::Refused(_) => count(&self.counters.refused),
+            Ended::Malformed(_) => count(&self.counters.malformed),
+            Ended::Rejected(_) => count(&self.counters.rejected),
+        }
+        self.warn(ended);
+    }
+
+    /// Waits until a connection waits to be served.
+    async fn replaced(&self) {
+        while lock(&self.newest).is_none() {
+            self.arrived.notified().await;
+        }
+    }
+
+    fn warn(&self, what: &dyn std::fmt::Display) {
+        if let Some(held_back) = lock(&self.quiet).may_log() {
+            tracing::warn!(peer = %self.region, held_back, "{what}");
+        }
+    }
+}
+
+/// How to call one peer.
+struct Caller {
+    endpoint: Endpoint,
+    client: ClientConfig,
+    address: String,
+}
+
+impl Caller {
+    /// Tries its addresses in turn.
+    async fn connect(&self) -> Result<Connection, String> {
+        let from = self
+            .endpoint
+            .local_addr()
+            .map_err(|error| error.to_string())?;
+        let mut reason = String::new();
+        for to in resolve(&self.address, from)
+            .await
+            .map_err(|error| error.to_string())?
+        {
+            // The name is for TLS, which wants one; certificates are not held against it.
+            let connecting = self
+                .endpoint
+                .connect_with(self.client.clone(), to, "meridian");
+            reason = match connecting {
+                Ok(connecting) => match timeout(HANDSHAKE_TIMEOUT, connecting).await {
+                    Ok(Ok(connection)) => return Ok(connection),
+                    Ok(Err(error)) => format!("{to}: {error}"),
+                    Err(_) => format!("{to}: no answer"),
+                },
+                Err(error) => format!("{to}: {error}"),
+            };
+        }
+        Err(reason)
+    }
+}
+
+/// Calls a peer again and again.
+async fn call(link: Arc<Link>, session: Session, caller: Caller, mut stop: watch::Receiver<bool>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let attempt = tokio::select! {
+            () = stopping(&mut stop) => return,
+            attempt = caller.connect() => attempt,
+        };
+        let wait = match attempt {
+            Ok(connection) => {
+                let interrupted = async {
+                    stopping(&mut stop).await;
+                    Ended::Stopped
+                };
+                let ended = link
+                    .run(&session, connection, Side::Caller, interrupted)
+                    .await;
+                backoff.ended(&ended, fastrand::f64())
+            }
+            Err(reason) => {
+                count(&link.counters.failed);
+                link.warn(&format_args!("cannot connect: {reason}"));
+                backoff.failed(fastrand::f64())
+            }
+        };
+        tokio::select! {
+            () = stopping(&mut stop) => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Serves the connections that a peer makes, one at a time: a new one ends the one before.
+async fn answer(link: Arc<Link>, session: Session, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = stopping(&mut stop) => return,
+            () = link.replaced() => {}
+        }
+        let Some(connection) = lock(&link.newest).take() else {
+            continue;
+        };
+        let interrupted = async {
+            tokio::select! {
+                () = stopping(&mut stop) => Ended::Stopped,
+                () = link.replaced() => Ended::Replaced,
+            }
+        };
+        link.run(&session, connection, Side::Called, interrupted)
+            .await;
+    }
+}
+
+/// Shakes hands with whoever calls, and hands connections of peers on.
+async fn accept(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut handshakes = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopping(&mut stop) => return,
+            Some(_) = handshakes.join_next() => {}
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { return };
+                if let Some(incoming) = shared.admit(incoming) {
+                    handshakes.spawn(shake_hands(incoming, Arc::clone(&shared)));
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// When many are shaking hands, callers must first prove their address; when too many are,
+    /// they are turned away.
+    fn admit(&self, incoming: Incoming) -> Option<Incoming> {
+        let free = self.handshakes.available_permits();
+        if free == 0 {
+            count(&self.strangers.turned_away);
+            incoming.refuse();
+            return None;
+        }
+        if free < HANDSHAKES_MAX / 2 && incoming.may_retry() {
+            // Fails only for those that may not retry.
+            let _ = incoming.retry();
+            return None;
+        }
+        Some(incoming)
+    }
+
+    fn warn(&self, remote: SocketAddr, what: &dyn std::fmt::Display) {
+        if let Some(held_back) = lock(&self.quiet).may_log() {
+            tracing::warn!(%remote, held_back, "{what}");
+        }
+    }
+
+    /// The link that a new connection belongs to.
+    fn link_of(&self, connection: &Connection) -> Result<&Arc<Link>, String> {
+        let peer = self
+            .identity
+            .peer(connection)
+            .map_err(|problem| problem.to_string())?;
+        let region = peer.get().region;
+        let link = self.peers.get(&region);
+        let link = link.ok_or_else(|| format!("region {region} is no peer of region {}", self.own));
+        if self.own < region {
+            return Err(format!(
+                "region {} calls region {region}, not the other way",
+                self.own
+            ));
+        }
+        link
+    }
+}
+
+async fn shake_hands(incoming: Incoming, shared: Arc<Shared>) {
+    let Ok(_permit) = shared.handshakes.try_acquire() else {
+        count(&shared.strangers.turned_away);
+        incoming.refuse();
+        return;
+    };
+    let remote = incoming.remote_address();
+    let connected = async { incoming.accept()?.await };
+    let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            let is_refusal = matches!(
+                error,
+                ConnectionError::TransportError(_) | ConnectionError::ConnectionClosed(_)
+            );
+            let counters = &shared.strangers;
+            count(if is_refusal {
+                &counters.refused
+            } else {
+                &counters.failed
+            });
+            shared.warn(remote, &format_args!("handshake failed: {error}"));
+            return;
+        }
+        Err(_) => {
+            count(&shared.strangers.failed);
+            shared.warn(remote, &"no handshake within 3 s");
+            return;
+        }
+    };
+    match shared.link_of(&connection) {
+        Ok(link) => {
+            if let Some(older) = lock(&link.newest).replace(connection) {
+                Ended::Replaced.close(&older);
+            }
+            link.arrived.notify_one();
+        }
+        Err(reason) => {
+            count(&shared.strangers.refused);
+            shared.warn(remote, &reason);
+            Ended::Refused(reason).close(&connection);
+        }
+    }
+}
+
+/// Waits until the driver is to stop; also if it has been dropped.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stops| *stops).await;
+}
+
+/// A lock whose holder panicked guards nothing that a panic can leave half done here.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,80 @@
+//! What is counted, and how often the same trouble is logged.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Figures about the connections of a node or of one peer, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections on which both sides have greeted.
+    pub connected: u64,
+    /// Connections that ended without anybody's wish.
+    pub lost: u64,
+    /// Attempts that led to no connection and were not refused.
+    pub failed: u64,
+    /// Connections that we or the peer would not have: the authority, database, region or protocol
+    /// is wrong, or what we sent is.
+    pub refused: u64,
+    /// Connections that were turned away because too many were shaking hands.
+    pub turned_away: u64,
+    /// Connections closed because the peer sent what is no message and no frame.
+    pub malformed: u64,
+    /// Connections closed because the handler refused a message or a frame.
+    pub rejected: u64,
+}
+
+/// The running [`Counts`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) connected: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) turned_away: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) rejected: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn get(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            connected: read(&self.connected),
+            lost: read(&self.lost),
+            failed: read(&self.failed),
+            refused: read(&self.refused),
+            turned_away: read(&self.turned_away),
+            malformed: read(&self.malformed),
+            rejected: read(&self.rejected),
+        }
+    }
+}
+
+/// One more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Lets one line a second through, and counts those between.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Quiet {
+    /// How many lines were held back since the last one, if another may be written now.
+    pub(super) fn may_log(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now < last + LOG_EVERY) {
+            self.held_back += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
