@@ -221,16 +221,18 @@ impl ListBody {
     }
 
     fn remove_ranks(&mut self, list: u64, ranks: Range<usize>, seen: Seen<'_>, origins: &Origins) {
-        for rank in ranks.rev() {
-            let element = self.elements.get(rank).expect("within the list");
-            if seen.covers(self.born_of(element)) {
+        let mut elements = std::mem::take(&mut self.elements);
+        elements.remove_range(ranks, |element| {
+            let covered = seen.covers(self.born_of(element));
+            if covered {
                 self.digest ^= self.digest_of(list, element, origins);
-                let element = self.elements.remove(rank);
-                if let Entry::Full(place) = entry::read(&element) {
+                if let Entry::Full(place) = entry::read(element) {
                     self.full.remove(place);
                 }
             }
-        }
+            covered
+        });
+        self.elements = elements;
     }
 
     /// Writes into an element; nothing happens where it is gone. Returns whether the element now
@@ -304,5 +306,89 @@ impl ListBody {
         let mut winner = true;
         bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
         1 < bases.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::origin::{Epoch, Origin, Region};
+    use crate::stamp::Time;
+
+    /// The hash of the list in these tests.
+    const LIST: u64 = 7;
+
+    /// An element as the test knows it, and whether it should be kept in full.
+    type Known = (Id, [u8; 8], bool);
+
+    /// Two origins in turn push at the head (0) and the tail (1), and insert in the middle (2).
+    fn build(script: &[u8], origins: &mut Origins) -> (ListBody, Vec<Known>) {
+        let regions = [1, 2].map(|id| Origin::new(Region::new(id).unwrap(), Epoch(1)));
+        let regions = regions.map(|origin| origins.number(origin));
+        let (mut list, mut model) = (ListBody::default(), Vec::new());
+        for (at, &step) in script.iter().enumerate() {
+            let id = Id {
+                time: Time(at as u64 + 1),
+                index: 0,
+                origin: regions[at % 2],
+            };
+            let (value, middle) = (at.to_le_bytes(), at / 2);
+            // An empty list is pushed to, not inserted into.
+            let rank = match step {
+                0 => 0,
+                2 if 0 < at => middle,
+                _ => at,
+            };
+            match step {
+                0 => list.push(LIST, End::Head, id, &value, origins),
+                2 if 0 < at => {
+                    let before = middle.checked_sub(1);
+                    let before = before.and_then(|rank| list.position(rank, origins));
+                    let after = list.position(middle, origins);
+                    let fact = origins.fact_id(id);
+                    let position = Position::between(before.as_ref(), after.as_ref(), fact);
+                    list.insert(LIST, &position, id, &value, origins);
+                }
+                _ => list.push(LIST, End::Tail, id, &value, origins),
+            }
+            model.insert(rank, (id, value, step == 2 && 0 < at));
+        }
+        (list, model)
+    }
+
+    proptest! {
+        /// A removal takes what it had seen between two elements, and nothing else.
+        #[test]
+        fn only_what_was_seen_is_removed(
+            script in prop::collection::vec(0_u8..3, 1..300),
+            (a, b) in any::<(Index, Index)>(),
+            seen in [0_u64..300, 0_u64..300],
+        ) {
+            let mut origins = Origins::default();
+            let (mut list, model) = build(&script, &mut origins);
+            let (a, b) = (a.index(model.len()), b.index(model.len()));
+            let (first, last) = (a.min(b), a.max(b));
+            let ends = [first, last].map(|rank| list.position(rank, &origins).unwrap());
+            let seen = seen.map(Time);
+            let seen = Seen::UpTo(&seen);
+            list.remove(LIST, (&ends[0], &ends[1]), seen, &origins);
+
+            let left = model.iter().enumerate().filter(|&(rank, &(id, ..))| {
+                !((first..=last).contains(&rank) && seen.covers(id))
+            });
+            let left: Vec<_> = left.map(|(_, element)| element).collect();
+            prop_assert!(list.range(0..list.len()).eq(left.iter().map(|element| &element.1[..])));
+            prop_assert_eq!(list.full.len(), left.iter().filter(|element| element.2).count());
+            let digest = left.iter().fold(0, |digest, element| {
+                let id = origins.hash(element.0);
+                digest ^ mix(mix(LIST, id), id)
+            });
+            prop_assert_eq!(list.digest, digest);
+            list.remove_all(LIST, Seen::All, &origins);
+            prop_assert_eq!((list.len(), list.full.len(), list.digest), (0, 0, 0));
+        }
     }
 }

@@ -1,0 +1,489 @@
+//! Sequences by rank: a list's elements, a sorted set's order.
+//!
+//! A counted B+ tree: items are in leaves, all equally deep; above, each inner node knows how many
+//! items are under each of its children. So finding, inserting and removing at a rank cost
+//! O(log n), and next to nothing at both ends, where queues live.
+//!
+//! A full node is cut in half, except at the ends of the sequence, where a fresh node is begun
+//! beside it: what is only pushed stays full. A node that has become less than half full is
+//! joined with a neighbour if both are at most three quarters of a full one, so room is given
+//! back, and a node that was just joined is not cut soon.
+
+use std::collections::{VecDeque, vec_deque};
+use std::mem;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+/// Items in a leaf, at most.
+const LEAF: usize = 128;
+/// Children of an inner node, at most: one more is there while it is cut, in 128 places.
+const FANOUT: usize = 127;
+/// Of the removals from a leaf, one in so many looks whether it can be joined.
+const LOOK: usize = 16;
+
+/// Items in order, by rank.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequence<T> {
+    root: Node<T>,
+    length: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Node<T> {
+    /// Empty only as the root.
+    Leaf(VecDeque<T>),
+    Inner(Box<Inner<T>>),
+}
+
+/// Invariant: has children, as many as counts, and every count is that of its child.
+#[derive(Clone, Debug)]
+struct Inner<T> {
+    /// How many items are under each child; apart from them, for these are what a search reads.
+    counts: Vec<usize>,
+    children: Vec<Node<T>>,
+}
+
+/// Which child of each inner node to take, from the root down to a leaf.
+type Path = SmallVec<[usize; 8]>;
+
+/// Where in the whole sequence an item comes in: says how full nodes are cut.
+#[derive(Clone, Copy, Debug)]
+enum Growth {
+    Front,
+    Middle,
+    Back,
+}
+
+impl<T> Default for Sequence<T> {
+    fn default() -> Self {
+        Self {
+            root: Node::default(),
+            length: 0,
+        }
+    }
+}
+
+impl<T> Sequence<T> {
+    /// How many items there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The item at a rank.
+    pub(crate) fn get(&self, rank: usize) -> Option<&T> {
+        if self.length <= rank {
+            return None;
+        }
+        let (leaf, item) = self.leaf(rank);
+        leaf.get(item)
+    }
+
+    /// The item at a rank, to change.
+    pub(crate) fn get_mut(&mut self, rank: usize) -> Option<&mut T> {
+        if self.length <= rank {
+            return None;
+        }
+        let (_, leaf, item) = self.root.walk(rank, self.length, |_| {});
+        leaf.get_mut(item)
+    }
+
+    /// The leaf with the item at a rank, and where in it.
+    fn leaf(&self, rank: usize) -> (&VecDeque<T>, usize) {
+        let (mut node, mut rank, mut length) = (&self.root, rank, self.length);
+        loop {
+            match node {
+                Node::Leaf(items) => return (items, rank),
+                Node::Inner(inner) => {
+                    let (child, inside) = inner.child(rank, length);
+                    (rank, length) = (inside, inner.counts[child]);
+                    node = &inner.children[child];
+                }
+            }
+        }
+    }
+
+    /// Adds an item in front of the first.
+    pub(crate) fn push_front(&mut self, item: T) {
+        self.grow(0, item, Growth::Front);
+    }
+
+    /// Adds an item behind the last.
+    pub(crate) fn push_back(&mut self, item: T) {
+        self.grow(self.length, item, Growth::Back);
+    }
+
+    /// Adds an item that will have this rank, at most the length.
+    pub(crate) fn insert(&mut self, rank: usize, item: T) {
+        debug_assert!(rank <= self.length, "an insert goes into the sequence");
+        if rank == self.length {
+            self.push_back(item);
+        } else if rank == 0 {
+            self.push_front(item);
+        } else {
+            self.grow(rank, item, Growth::Middle);
+        }
+    }
+
+    fn grow(&mut self, rank: usize, item: T, growth: Growth) {
+        let (path, leaf, at) = self.root.walk(rank, self.length, |count| *count += 1);
+        self.length += 1;
+        if leaf.len() < LEAF {
+            make_room(leaf);
+            leaf.insert(at, item);
+            return;
+        }
+        let right = Node::Leaf(cut_leaf(leaf, at, item, growth));
+        if let Some(right) = self.root.adopt(&path, right, growth) {
+            let left = mem::take(&mut self.root);
+            self.root = Node::Inner(Box::new(Inner {
+                counts: vec![left.count(), right.count()],
+                children: vec![left, right],
+            }));
+        }
+    }
+
+    /// Takes out the item at a rank.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub(crate) fn remove(&mut self, rank: usize) -> T {
+        assert!(rank < self.length, "only what is there is removed");
+        let (path, leaf, at) = self.root.walk(rank, self.length, |count| *count -= 1);
+        self.length -= 1;
+        let item = leaf.remove(at).expect("counts are right");
+        give_back_room(leaf);
+        if leaf.len() < LEAF / 2 && leaf.len().is_multiple_of(LOOK) {
+            self.root.tidy(&path);
+            self.lower();
+        }
+        item
+    }
+
+    /// Removes those items of a range of ranks for which `wanted` says so, which is asked in order
+    /// and once for each. O(items in the range + log n).
+    pub(crate) fn remove_range(&mut self, ranks: Range<usize>, mut wanted: impl FnMut(&T) -> bool) {
+        self.length -= self.root.remove_range(ranks, &mut wanted);
+        self.lower();
+    }
+
+    /// Drops inner nodes at the top that hold nothing apart.
+    fn lower(&mut self) {
+        while let Node::Inner(inner) = &mut self.root
+            && inner.children.len() <= 1
+        {
+            let only = inner.children.pop().unwrap_or_default();
+            self.root = only;
+        }
+    }
+
+    /// The first rank whose item is not wanted, where all that are wanted come first.
+    /// O(log n) questions.
+    pub(crate) fn partition_point(&self, mut wanted: impl FnMut(&T) -> bool) -> usize {
+        let (mut node, mut before) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(items) => return before + items.partition_point(wanted),
+                Node::Inner(inner) => {
+                    // The last child is not asked: if it is in no other, it is there.
+                    let others = &inner.children[..inner.children.len() - 1];
+                    let child =
+                        others.partition_point(|child| child.last().is_some_and(&mut wanted));
+                    before += inner.counts[..child].iter().sum::<usize>();
+                    node = &inner.children[child];
+                }
+            }
+        }
+    }
+
+    /// The items with these ranks, as far as they are in the sequence. O(log n), each step O(1).
+    pub(crate) fn range(&self, ranks: Range<usize>) -> Items<'_, T> {
+        Items {
+            sequence: self,
+            ranks: ranks.start.min(self.length)..ranks.end.min(self.length),
+            front: vec_deque::Iter::default(),
+            back: vec_deque::Iter::default(),
+        }
+    }
+}
+
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Self::Leaf(VecDeque::new())
+    }
+}
+
+impl<T> Node<T> {
+    /// How many items are in it.
+    fn count(&self) -> usize {
+        match self {
+            Self::Leaf(items) => items.len(),
+            Self::Inner(inner) => inner.counts.iter().sum(),
+        }
+    }
+
+    /// How many items or children it has itself, and how many it may have.
+    fn width(&self) -> (usize, usize) {
+        match self {
+            Self::Leaf(items) => (items.len(), LEAF),
+            Self::Inner(inner) => (inner.children.len(), FANOUT),
+        }
+    }
+
+    /// Its last item.
+    fn last(&self) -> Option<&T> {
+        let mut node = self;
+        loop {
+            match node {
+                Self::Leaf(items) => return items.back(),
+                Self::Inner(inner) => node = inner.children.last()?,
+            }
+        }
+    }
+
+    /// Goes to the item at a rank below `length`, all that there are, or to the place behind the
+    /// last one, and changes the counts on the way. Returns the way, the leaf, and where in it.
+    fn walk(
+        &mut self,
+        mut rank: usize,
+        mut length: usize,
+        change: impl Fn(&mut usize),
+    ) -> (Path, &mut VecDeque<T>, usize) {
+        let (mut node, mut path) = (self, Path::new());
+        loop {
+            match node {
+                Self::Leaf(items) => return (path, items, rank),
+                Self::Inner(inner) => {
+                    let (child, inside) = inner.child(rank, length);
+                    (rank, length) = (inside, inner.counts[child]);
+                    change(&mut inner.counts[child]);
+                    path.push(child);
+                    node = &mut inner.children[child];
+                }
+            }
+        }
+    }
+
+    /// Takes in a node that was cut off the one at the end of the path, and comes behind it.
+    /// Returns what in turn had to be cut off this one.
+    fn adopt(&mut self, path: &[usize], node: Self, growth: Growth) -> Option<Self> {
+        let (Self::Inner(inner), Some((&child, path))) = (self, path.split_first()) else {
+            return Some(node);
+        };
+        let node = inner.children[child].adopt(path, node, growth)?;
+        let right = inner.adopt(child + 1, node, growth)?;
+        Some(Self::Inner(Box::new(right)))
+    }
+
+    /// Tidies from the end of the path upwards.
+    fn tidy(&mut self, path: &[usize]) {
+        if let (Self::Inner(inner), Some((&child, path))) = (self, path.split_first()) {
+            inner.children[child].tidy(path);
+            inner.tidy(child);
+        }
+    }
+
+    /// As that of the sequence; returns how many items went.
+    fn remove_range<F: FnMut(&T) -> bool>(&mut self, ranks: Range<usize>, wanted: &mut F) -> usize {
+        match self {
+            Self::Leaf(items) => {
+                let (before, mut rank) = (items.len(), 0);
+                items.retain(|item| {
+                    let within = ranks.contains(&rank);
+                    rank += 1;
+                    !(within && wanted(item))
+                });
+                give_back_room(items);
+                before - items.len()
+            }
+            Self::Inner(inner) => inner.remove_range(ranks, wanted),
+        }
+    }
+}
+
+impl<T> Inner<T> {
+    /// The child with the item at a rank below `length`, all that it has, and the rank there; for
+    /// the length itself, the place behind the last item.
+    fn child(&self, rank: usize, length: usize) -> (usize, usize) {
+        // From the nearer end: queues live there.
+        if rank < length / 2 {
+            let (mut child, mut inside) = (0, rank);
+            while self.counts[child] <= inside {
+                inside -= self.counts[child];
+                child += 1;
+            }
+            return (child, inside);
+        }
+        let (mut child, mut behind) = (self.counts.len() - 1, length - rank);
+        while self.counts[child] < behind {
+            behind -= self.counts[child];
+            child -= 1;
+        }
+        (child, self.counts[child] - behind)
+    }
+
+    /// Takes in what was cut off the child before it. If that is one too many, returns what now
+    /// comes behind.
+    fn adopt(&mut self, at: usize, node: Node<T>, growth: Growth) -> Option<Self> {
+        let count = node.count();
+        self.counts[at - 1] -= count;
+        self.counts.insert(at, count);
+        self.children.insert(at, node);
+        if self.children.len() <= FANOUT {
+            return None;
+        }
+        let cut = match growth {
+            Growth::Front => 1,
+            Growth::Middle => FANOUT / 2,
+            Growth::Back => FANOUT,
+        };
+        Some(Self {
+            counts: self.counts.split_off(cut),
+            children: self.children.split_off(cut),
+        })
+    }
+
+    fn remove_range<F: FnMut(&T) -> bool>(&mut self, ranks: Range<usize>, wanted: &mut F) -> usize {
+        let (mut first, mut removed) = (0, 0);
+        for (count, child) in self.counts.iter_mut().zip(&mut self.children) {
+            let start = ranks.start.saturating_sub(first);
+            let end = ranks.end.saturating_sub(first).min(*count);
+            first += *count;
+            if start < end {
+                let gone = child.remove_range(start..end, wanted);
+                *count -= gone;
+                removed += gone;
+            }
+        }
+        if 0 < removed {
+            // Backwards: tidying a child moves only those behind the one before it.
+            (0..self.children.len())
+                .rev()
+                .for_each(|child| self.tidy(child));
+        }
+        removed
+    }
+
+    /// Drops a child that is empty, and joins one that has become small with a neighbour.
+    fn tidy(&mut self, child: usize) {
+        if self.counts[child] == 0 {
+            self.counts.remove(child);
+            self.children.remove(child);
+            return;
+        }
+        let (width, most) = self.children[child].width();
+        if width < most / 2 && !self.join(child) && 0 < child {
+            self.join(child - 1);
+        }
+    }
+
+    /// Joins a child with the next one if they are small enough together.
+    fn join(&mut self, child: usize) -> bool {
+        let Some(next) = self.children.get(child + 1) else {
+            return false;
+        };
+        let (width, most) = self.children[child].width();
+        if most * 3 / 4 < width + next.width().0 {
+            return false;
+        }
+        self.counts[child] += self.counts.remove(child + 1);
+        match (self.children.remove(child + 1), &mut self.children[child]) {
+            (Node::Leaf(mut next), Node::Leaf(items)) => {
+                items.reserve_exact(next.len());
+                items.append(&mut next);
+            }
+            (Node::Inner(mut next), Node::Inner(inner)) => {
+                inner.counts.append(&mut next.counts);
+                inner.children.append(&mut next.children);
+            }
+            (Node::Leaf(_), Node::Inner(_)) | (Node::Inner(_), Node::Leaf(_)) => {
+                unreachable!("leaves are equally deep")
+            }
+        }
+        true
+    }
+}
+
+/// Adds an item to a full leaf; returns the items that now come behind it.
+fn cut_leaf<T>(items: &mut VecDeque<T>, rank: usize, item: T, growth: Growth) -> VecDeque<T> {
+    match growth {
+        Growth::Front => mem::replace(items, VecDeque::from([item])),
+        Growth::Back => VecDeque::from([item]),
+        Growth::Middle => {
+            let mut right = items.split_off(LEAF / 2);
+            let (half, rank) = match rank.checked_sub(LEAF / 2) {
+                Some(rank) => (&mut right, rank),
+                None => (items, rank),
+            };
+            make_room(half);
+            half.insert(rank, item);
+            right
+        }
+    }
+}
+
+/// Makes room for one more: a little while a leaf is small, for most sequences are.
+fn make_room<T>(items: &mut VecDeque<T>) {
+    let length = items.len();
+    if length == items.capacity() {
+        let more = match length {
+            0 | 1 => 1,
+            2..8 => 2,
+            _ => (length / 2).min(LEAF - length),
+        };
+        items.reserve_exact(more);
+    }
+}
+
+/// Gives back half of the room when three quarters of it are not used.
+fn give_back_room<T>(items: &mut VecDeque<T>) {
+    if items.is_empty() || (8 < items.capacity() && items.len() <= items.capacity() / 4) {
+        items.shrink_to(items.len() * 2);
+    }
+}
+
+/// Items of a range of ranks, from either end.
+#[derive(Clone, Debug)]
+pub(crate) struct Items<'a, T> {
+    sequence: &'a Sequence<T>,
+    /// Those still to come.
+    ranks: Range<usize>,
+    /// From the first of them to the end of its leaf, or nothing yet.
+    front: vec_deque::Iter<'a, T>,
+    /// From the start of the last one's leaf to it, or nothing yet.
+    back: vec_deque::Iter<'a, T>,
+}
+
+impl<'a, T> Iterator for Items<'a, T> {
+    type Item = &'a T;
+
+    fn next(&mut self) -> Option<&'a T> {
+        let rank = self.ranks.next()?;
+        self.front.next().or_else(|| {
+            let (leaf, item) = self.sequence.leaf(rank);
+            self.front = leaf.range(item..);
+            self.front.next()
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.ranks.size_hint()
+    }
+}
+
+impl<T> DoubleEndedIterator for Items<'_, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let rank = self.ranks.next_back()?;
+        self.back.next_back().or_else(|| {
+            let (leaf, item) = self.sequence.leaf(rank);
+            self.back = leaf.range(..=item);
+            self.back.next_back()
+        })
+    }
+}
+
+impl<T> ExactSizeIterator for Items<'_, T> {}
+
+#[cfg(test)]
+mod tests;
