@@ -24,23 +24,28 @@ pub(crate) trait Named {
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<Option<T>>,
-    /// Places to use again.
-    free: Vec<u32>,
+    /// Places to use again, apart because most slabs are small and have none.
+    free: Option<Box<Free>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Free {
+    ids: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
             places: Vec::new(),
-            free: Vec::new(),
+            free: None,
         }
     }
 }
 
 impl<T> Slab<T> {
     /// How many values there are.
-    pub(crate) const fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.as_ref().map_or(0, |free| free.ids.len())
     }
 
     /// Above every place in use.
@@ -58,31 +63,40 @@ impl<T> Slab<T> {
 
     /// Puts a value into a free place.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        if let Some(id) = self.free.pop() {
+        if let Some(id) = self.free.as_mut().and_then(|free| free.ids.pop()) {
             self.places[id as usize] = Some(value);
             return id;
         }
         let length = self.places.len();
         if length == self.places.capacity() {
-            // A quarter at a time: a slab that doubles is half empty on average just after.
-            self.places.reserve_exact((length / 4).max(2));
+            // A little at a time, for most slabs are small; then a quarter: one that doubles is
+            // half empty just after.
+            let more = match length {
+                0 | 1 => 1,
+                2..8 => 2,
+                _ => length / 4,
+            };
+            self.places.reserve_exact(more);
         }
         self.places.push(Some(value));
         length as u32
     }
 
-    /// Takes a value out of its place.
+    /// Takes a value out of its place. Nothing stays allocated for an empty slab.
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
         let value = self.places.get_mut(id as usize)?.take()?;
-        self.free.push(id);
-        if self.free.len() == self.places.len() {
+        self.free.get_or_insert_default().ids.push(id);
+        if self.len() == 0 {
             *self = Self::default();
         }
         Some(value)
     }
 
     fn heap_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<Option<T>>() + self.free.capacity() * size_of::<u32>()
+        let free = self.free.as_ref().map_or(0, |free| {
+            size_of::<Free>() + free.ids.capacity() * size_of::<u32>()
+        });
+        self.places.capacity() * size_of::<Option<T>>() + free
     }
 }
 
@@ -106,7 +120,7 @@ impl<N> Default for Table<N> {
 
 impl<N: Named> Table<N> {
     /// How many entries there are.
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -192,7 +206,10 @@ impl<N: Named> Table<N> {
             .iter()
             .flatten()
             .map(|entry| entry.len() + 8);
-        let index = self.index.as_ref().map_or(0, |index| index.capacity() * 6);
+        let index = self
+            .index
+            .as_ref()
+            .map_or(0, |index| index.allocation_size());
         self.entries.heap_bytes() + index + entries.sum::<usize>()
     }
 }
@@ -216,7 +233,9 @@ mod tests {
     proptest! {
         /// Whatever comes and goes, entries are found by name, and stay where they are.
         #[test]
-        fn a_table_is_a_map_with_places(script in prop::collection::vec((0_u8..24, any::<u8>(), any::<bool>()), 0..200)) {
+        fn a_table_is_a_map_with_places(
+            script in prop::collection::vec((0_u8..24, any::<u8>(), any::<bool>()), 0..200),
+        ) {
             let seed = Seed::from_text(b"test");
             let mut table: Table<Whole> = Table::default();
             let mut model: BTreeMap<u8, (u32, u8)> = BTreeMap::new();
@@ -240,11 +259,56 @@ mod tests {
                     (None, false) => {}
                 }
                 prop_assert_eq!(table.len(), model.len());
+                let indexed = table.index.as_ref().map(|index| index.len());
+                prop_assert_eq!(indexed.unwrap_or(model.len()), model.len());
             }
             for (name, (id, value)) in model {
                 prop_assert!(id < table.ids_end());
                 prop_assert_eq!(table.get(id).map(|entry| entry.to_vec()), Some(vec![name, value]));
             }
         }
+
+        /// Whichever places are freed, they are used again before new ones are made.
+        #[test]
+        fn a_slab_is_a_map_from_places(
+            script in prop::collection::vec((0_u32..40, any::<bool>()), 0..200),
+        ) {
+            let mut slab = Slab::default();
+            let mut model = BTreeMap::new();
+            let mut most = 0;
+            for (value, (place, add)) in script.into_iter().enumerate() {
+                if add {
+                    let id = slab.insert(value);
+                    prop_assert_eq!(model.insert(id, value), None);
+                } else {
+                    prop_assert_eq!(slab.remove(place), model.remove(&place));
+                }
+                most = if model.is_empty() { 0 } else { most.max(model.len()) };
+                prop_assert_eq!(slab.len(), model.len());
+                prop_assert_eq!(slab.ids_end() as usize, most);
+            }
+            for id in 0..slab.ids_end() {
+                prop_assert_eq!(slab.get(id), model.get(&id));
+            }
+        }
+    }
+
+    #[test]
+    fn small_and_empty_ones_are_small() {
+        assert_eq!(size_of::<Table<Whole>>(), 40);
+        let seed = Seed::from_text(b"test");
+        let mut table: Table<Whole> = Table::default();
+        for name in 0..100 {
+            let entry = ThinBytes::from_parts(&[&[name]]);
+            table.insert(seed.hash(&[name]), &[name], entry, &seed);
+            let slack = table.entries.places.capacity() - table.len();
+            assert!(slack <= 1 + table.len() / 4);
+        }
+        for name in 0..100 {
+            let hash = seed.hash(&[name]);
+            let id = table.find(hash, &[name]).unwrap();
+            table.remove(id, hash);
+        }
+        assert_eq!(table.heap_bytes(), 0);
     }
 }

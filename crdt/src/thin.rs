@@ -35,7 +35,9 @@ impl ThinBytes {
     ///
     /// If they are longer than [`u32::MAX`] together.
     pub(crate) fn from_parts(parts: &[&[u8]]) -> Self {
-        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let lengths = parts.iter().map(|part| part.len());
+        // Saturating: the sum must not wrap, for the copies below rely on it.
+        let length = lengths.fold(0, usize::saturating_add);
         let layout = layout(u32::try_from(length).expect("values are shorter than 4 GiB"));
         // SAFETY: the layout is never of size zero, for it has the header.
         let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
@@ -64,7 +66,8 @@ impl ThinBytes {
 }
 
 fn layout(length: u32) -> Layout {
-    Layout::from_size_align(HEADER + length as usize, align_of::<u32>()).expect("below isize::MAX")
+    let size = HEADER.saturating_add(length as usize);
+    Layout::from_size_align(size, align_of::<u32>()).expect("the address space has room")
 }
 
 impl Deref for ThinBytes {
@@ -120,7 +123,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holds_its_parts(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5)) {
+        fn holds_its_parts(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        ) {
             let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             let mut bytes = ThinBytes::from_parts(&slices);
             prop_assert_eq!(&bytes[..], parts.concat());
