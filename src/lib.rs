@@ -14,6 +14,7 @@ pub mod limits;
 pub mod node;
 pub mod playground;
 pub mod process;
+pub mod oplog;
 pub mod proxy;
 pub mod resp;
 pub mod session;

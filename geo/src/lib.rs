@@ -9,3 +9,5 @@
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -3,10 +3,11 @@
 //!
 //! A region *announces* when it first hears of a newer epoch of a region: from then on it takes
 //! older epochs of it from other regions alone, so what it may come to hold of them is what
-//! somebody has announced. Once all members have announced, the highest time announced is final;
-//! whoever holds it closes the origin. Every start of a region closes what was before, also the
+//! somebody has announced. Once all members have announced, the highest time announced is final:
+//! ops up to it may come from anybody, and whoever holds it closes the origin. Every start of a region closes what was before, also the
 //! first, when that is nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Epoch, Origin, Region, Time, Version};
@@ -14,7 +15,8 @@ use crdt::{Epoch, Origin, Region, Time, Version};
 use super::message::Announcement;
 
 /// How many closed origins are remembered with the time at which they were closed. One that is
-/// forgotten counts as closed before its first op.
+/// forgotten counts as closed before its first op, and a region that starts with nothing is not
+/// told of it.
 const CLOSED_MAX: usize = 256;
 
 /// See the module.
@@ -40,28 +42,46 @@ impl Closing {
             .is_some_and(|newest| origin.epoch < newest)
     }
 
-    /// Notes an epoch. Returns whether it is news, and so must be announced.
+    /// Notes an epoch. Returns whether it is news. What the region's last life has announced no
+    /// longer counts: it may have lost what it held.
     pub(super) fn notice(&mut self, origin: Origin) -> bool {
         let news = self
             .newest(origin.region)
             .is_none_or(|newest| newest < origin.epoch);
         if news {
             self.newest.insert(origin.region, origin.epoch);
+            self.said.retain(|(who, _), _| *who != origin.region);
         }
         news
     }
 
-    /// Takes what region `who` announces. Returns whether that is news.
+    /// The latest epoch of each region that was heard of.
+    pub(super) fn regions(&self) -> Vec<(Region, Epoch)> {
+        self.newest
+            .iter()
+            .map(|(&region, &epoch)| (region, epoch))
+            .collect()
+    }
+
+    /// Takes what region `who` announces. Returns whether that is news. What it holds only grows,
+    /// but news may come out of order.
     pub(super) fn take(&mut self, who: Region, announcement: Announcement) -> bool {
-        let key = (who, announcement.region);
-        let news = self
-            .said
-            .get(&key)
-            .is_none_or(|known| known.below < announcement.below);
-        if news {
-            self.said.insert(key, announcement);
+        match self.said.entry((who, announcement.region)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(announcement);
+                true
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                let mut held = known.held.clone();
+                held.join(&announcement.held);
+                let below = known.below.max(announcement.below);
+                let news = below != known.below || held != known.held;
+                known.below = below;
+                known.held = held;
+                news
+            }
         }
-        news
     }
 
     /// What a region has announced.
@@ -108,6 +128,11 @@ impl Closing {
         while CLOSED_MAX < self.closed.len() {
             self.closed.pop_first();
         }
+    }
+
+    /// The closed origins, and where they were closed.
+    pub(super) fn closed(&self) -> impl Iterator<Item = (Origin, Time)> + '_ {
+        self.closed.iter().map(|(&origin, &end)| (origin, end))
     }
 
     /// Where a closed origin was closed.

@@ -25,7 +25,7 @@ mod shards;
 
 use std::ops::Add;
 
-pub use delivery::{Delivery, DeliveryConfig, Offer, Refusal};
+pub use delivery::{Delivery, DeliveryConfig, Ending, Offer, Refusal};
 pub use error::{Fault, LinkError};
 pub use link::{Accept, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Transmit, Why};
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};

@@ -2,6 +2,7 @@
 //! peer is known to have.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use crdt::{Epoch, Frame, Origin, Region, Time, Version};
 
@@ -129,9 +130,6 @@ impl Outbox {
     pub(super) fn wants(&mut self, wants: impl IntoIterator<Item = (Region, Epoch)>) {
         let before = std::mem::take(&mut self.relays);
         for (region, below) in wants {
-            if region == self.own {
-                continue; // It comes from us anyway, and of ended epochs only others are believed.
-            }
             let known = before.get(&region).filter(|(epoch, _)| *epoch == below);
             let place = known.map_or(Place::Unset, |(_, place)| *place);
             self.relays.insert(region, (below, place));
@@ -150,14 +148,19 @@ impl Outbox {
 
     /// The next frame to send, which from then on counts as under way.
     pub(super) fn next(&mut self, which: Which, shards: &mut dyn Shards) -> Found {
-        let (region, below, mut place) = match which {
-            Which::Own => (self.own, Epoch(u64::MAX), self.place),
+        let (region, epochs, mut place) = match which {
+            Which::Own => {
+                // Of our ended epochs it gets what it asks for.
+                let mut epoch = Epoch(0);
+                shards.delivery(self.shard, &mut |delivery| epoch = delivery.own().epoch);
+                (self.own, epoch..Epoch(u64::MAX), self.place)
+            }
             Which::Relayed(region) => match self.relays.get(&region) {
-                Some(&(below, place)) => (region, below, place),
+                Some(&(below, place)) => (region, Epoch(0)..below, place),
                 None => return Found::Nothing,
             },
         };
-        let mut found = self.look(region, below, &mut place, shards);
+        let mut found = self.look(region, &epochs, &mut place, shards);
         match which {
             Which::Own => {
                 self.place = place;
@@ -167,7 +170,7 @@ impl Outbox {
                 self.has_complained = place == Place::Behind;
             }
             Which::Relayed(region) => {
-                self.relays.insert(region, (below, place));
+                self.relays.insert(region, (epochs.end, place));
             }
         }
         if let Found::Frame(frame) = &found {
@@ -189,7 +192,7 @@ impl Outbox {
     fn look(
         &self,
         region: Region,
-        below: Epoch,
+        epochs: &Range<Epoch>,
         place: &mut Place,
         shards: &mut dyn Shards,
     ) -> Found {
@@ -200,16 +203,10 @@ impl Outbox {
         let Place::At(position) = *place else {
             return Found::Nothing;
         };
-        // Our own ended epochs are not believed from us.
-        let mut own_epoch = Epoch(0);
-        if region == self.own {
-            shards.delivery(self.shard, &mut |delivery| own_epoch = delivery.own().epoch);
-        }
         let mut wanted = |frame: &Frame| {
             let origin = frame.origin();
             origin.region == region
-                && origin.epoch < below
-                && own_epoch <= origin.epoch
+                && epochs.contains(&origin.epoch)
                 && self.sent.get(origin) < frame.last()
         };
         match shards.next_frame(self.shard, position, &mut wanted) {

@@ -6,7 +6,7 @@ use crdt::Region;
 
 use super::{Instant, Span};
 
-/// How long a link must be down before its region's ops are asked of others.
+/// How long a link must be down, or the peer quiet, before its region's ops are asked of others.
 const PATIENCE: Span = Span::from_ms(1_000);
 
 /// The other regions, and since when there has been no link to each. One a node; small.

@@ -66,6 +66,18 @@ pub enum Refusal {
     Stranger,
 }
 
+/// Origins of a region that ended and are not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The region.
+    pub region: Region,
+    /// Those of epochs below this.
+    pub below: Epoch,
+    /// Whether all regions have said what they hold of them. Then the region itself may be
+    /// believed up to that.
+    pub is_final: bool,
+}
+
 /// What an origin has said of itself.
 #[derive(Debug, Default)]
 struct Heard {
@@ -215,8 +227,16 @@ impl Delivery {
                 Offer::Late(frame.clone())
             });
         }
-        let ended = from == origin.region && self.closing.has_ended(origin);
-        ended.then_some(Offer::Refused(Refusal::Ended))
+        let is_refused = from == origin.region
+            && self.closing.has_ended(origin)
+            && self.final_end(origin).is_none_or(|end| end < frame.last());
+        is_refused.then_some(Offer::Refused(Refusal::Ended))
+    }
+
+    /// The last op of an ended origin that any region holds, once that is final.
+    fn final_end(&self, origin: Origin) -> Option<Time> {
+        let (_, ends) = self.closing.ends(origin.region, &self.config.members)?;
+        Some(ends.get(&origin).copied().unwrap_or_default())
     }
 
     fn is_ahead(&self, time: Time, region: Region, now_ms: u64) -> bool {
@@ -261,6 +281,7 @@ impl Delivery {
     /// What to tell the others of our origin. The shard's clock has been raised to `time`.
     pub fn heartbeat(&mut self, time: Time) -> Heartbeat {
         self.version.advance(self.config.own, time);
+        self.announce();
         Heartbeat {
             origin: self.config.own,
             last_op: self.written,
@@ -288,8 +309,10 @@ impl Delivery {
             return;
         }
         let mut news = self.notice(origin);
-        for announcement in heartbeat.announced.drain(..) {
-            news |= self.closing.take(origin.region, announcement);
+        if !self.closing.has_ended(origin) {
+            for announcement in heartbeat.announced.drain(..) {
+                news |= self.closing.take(origin.region, announcement);
+            }
         }
         if news {
             self.close_what_can_be();
@@ -332,53 +355,63 @@ impl Delivery {
         self.stable_is_old = true;
     }
 
-    /// Notes an epoch. If it is a new one, says what we hold of those before it. Returns whether.
+    /// Notes an epoch. If it is a new one, nothing older is taken from its region any more. Returns
+    /// whether it is.
     fn notice(&mut self, origin: Origin) -> bool {
-        if !self.closing.notice(origin) {
-            return false;
-        }
-        let Origin {
-            region,
-            epoch: below,
-        } = origin;
-        let mut held = Version::new();
-        held.raise_floor(region, self.version.floor(region));
-        // What waits will be applied, and nothing follows it: it counts as held.
-        for (ended, time) in self.deps.iter().chain(self.inbox.tails()) {
-            if ended.region == region && ended.epoch < below {
-                held.advance(ended, time);
-            }
-        }
-        let announcement = Announcement {
-            region,
-            below,
-            held,
-        };
-        self.closing.take(self.config.own.region, announcement);
-        self.stable_is_old = true;
-        true
+        let is_new = self.closing.notice(origin);
+        self.stable_is_old |= is_new;
+        is_new
     }
 
-    /// Closes every ended origin of which all is held.
+    /// Says of each region what we hold of its ended origins.
+    fn announce(&mut self) {
+        for (region, below) in self.closing.regions() {
+            let mut held = Version::new();
+            // What waits will be applied: it counts as held. A region that starts with nothing
+            // needs what was closed, too.
+            let known = self
+                .deps
+                .iter()
+                .chain(self.inbox.tails())
+                .chain(self.closing.closed());
+            for (ended, time) in known {
+                if ended.region == region && ended.epoch < below {
+                    held.advance(ended, time);
+                }
+            }
+            let announcement = Announcement {
+                region,
+                below,
+                held,
+            };
+            self.closing.take(self.config.own.region, announcement);
+        }
+    }
+
+    /// Closes the ended origins of which all is held, of each region from the oldest on.
     fn close_what_can_be(&mut self) {
+        self.announce();
         let open: Vec<(Region, Epoch)> = self.closing.open(&self.version).collect();
         for (region, _) in open {
-            let Some((below, ends)) = self.closing.ends(region, &self.config.members) else {
+            let Some((below, mut ends)) = self.closing.ends(region, &self.config.members) else {
                 continue;
             };
-            if ends
+            let lacking = ends
                 .iter()
-                .any(|(&origin, &end)| self.deps.get(origin) < end)
-            {
+                .find(|&(&origin, &end)| self.deps.get(origin) < end);
+            // An old op may itself have seen that still older epochs were closed.
+            let floor = lacking.map_or(below, |(origin, _)| origin.epoch);
+            if floor <= self.version.floor(region) {
                 continue;
             }
+            ends.retain(|origin, _| origin.epoch < floor);
             self.closing.close(ends);
-            self.version.raise_floor(region, below);
-            self.deps.raise_floor(region, below);
+            self.version.raise_floor(region, floor);
+            self.deps.raise_floor(region, floor);
             self.generation += 1;
-            self.inbox.forget(region, below);
+            self.inbox.forget(region, floor);
             self.heard
-                .retain(|origin, _| origin.region != region || below <= origin.epoch);
+                .retain(|origin, _| origin.region != region || floor <= origin.epoch);
             self.stable_is_old = true;
         }
     }
@@ -472,10 +505,17 @@ impl Delivery {
         of_region.filter_map(|(_, heard)| heard.behind_since).min()
     }
 
-    /// Regions whose ended origins are not closed, and the epoch that ended them: ask everybody
-    /// for what they hold of these.
-    pub fn open_endings(&self) -> Vec<(Region, Epoch)> {
-        self.closing.open(&self.version).collect()
+    /// Regions whose ended origins are not closed: ask everybody for what they hold of these.
+    pub fn open_endings(&self) -> Vec<Ending> {
+        let ending = |(region, below)| {
+            let is_final = self.closing.ends(region, &self.config.members).is_some();
+            Ending {
+                region,
+                below,
+                is_final,
+            }
+        };
+        self.closing.open(&self.version).map(ending).collect()
     }
 }
 

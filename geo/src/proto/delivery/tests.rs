@@ -256,10 +256,7 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
     give(&mut a, &first);
     a.heard(heartbeat(new, 0, 100, &[]), region(2), NOW_MS);
     let said = a.heartbeat(at(NOW_MS)).announced;
-    assert!(
-        said.contains(&announcement_with_floor(2, 9, &[(old, 10)])),
-        "{said:?}"
-    );
+    assert!(said.contains(&announcement(2, 9, &[(old, 10)])), "{said:?}");
     assert_eq!(
         a.offer(second.clone(), region(2), NOW_MS),
         Offer::Refused(Refusal::Ended)
@@ -272,11 +269,12 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
     };
     a.heard(by(2, 9, &[]), region(2), NOW_MS);
     a.heard(by(3, 1, &[(old, 11)]), region(3), NOW_MS);
-    assert_eq!(
-        a.open_endings(),
-        [(region(2), Epoch(9))],
-        "op 11 is missing"
-    );
+    let ending = Ending {
+        region: region(2),
+        below: Epoch(9),
+        is_final: true,
+    };
+    assert_eq!(a.open_endings(), [ending], "op 11 is missing");
     assert_eq!(
         a.offer(second, region(3), NOW_MS),
         Offer::Ready,
@@ -292,10 +290,4 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
         a.offer(third.clone(), region(3), NOW_MS),
         Offer::Late(third)
     );
-}
-
-fn announcement_with_floor(about: u8, below: u64, held: &[(Origin, u64)]) -> Announcement {
-    let mut announcement = announcement(about, below, held);
-    announcement.held.raise_floor(region(about), Epoch(1));
-    announcement
 }

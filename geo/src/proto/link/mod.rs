@@ -73,6 +73,8 @@ struct Conversation {
     /// Whose turn it is to send.
     turn: u16,
     is_relays_turn: bool,
+    /// Whether the peer has been silent for so long that others are asked for its ops.
+    is_quiet: bool,
 }
 
 /// See the module.
@@ -151,6 +153,9 @@ impl Link {
     ) -> Result<(), LinkError> {
         let message = Message::decode(bytes)?;
         self.heard_at = Some(now);
+        if std::mem::take(&mut self.talk.is_quiet) {
+            shards.reach(&mut |reach| reach.up(self.peer));
+        }
         match (self.phase, message) {
             (Phase::Down, _) => Err(LinkError::OutOfTurn("there is no connection")),
             (Phase::Greeting, Message::Hello(hello)) => self.greeted(now, hello, shards),

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::{Epoch, Region, Time};
 
 use super::Link;
-use crate::proto::Instant;
+
 use crate::proto::message::{Heartbeat, Hello, Message, Want};
 use crate::proto::shards::Shards;
+use crate::proto::{Instant, Span};
 
+/// A peer that says nothing for so long is no longer relied on.
+const QUIET: Span = Span::from_ms(1_000);
 /// Relayed heartbeats with nothing new but their time go out every so many beats.
 const RELAY_EVERY: u64 = 5;
 
@@ -74,6 +77,10 @@ impl Link {
         self.beats += 1;
         self.talk.ack_at = None;
         self.talk.dirty.clear();
+        if !self.talk.is_quiet && self.heard_at.is_some_and(|heard| heard + QUIET <= now) {
+            self.talk.is_quiet = true;
+            shards.reach(&mut |reach| reach.down(self.peer, now));
+        }
         let time = Time::from_ms(shards.now_ms());
         let mut news = Vec::new();
         for shard in 0..shards.count() {
@@ -98,7 +105,7 @@ impl Link {
         }
     }
 
-    /// What we want of regions other than the peer: all of those that we have no link to, and what
+    /// What we want besides the peer's own ops: all of regions that we have no link to, and what
     /// there is of origins that ended.
     fn wants(&self, now: Instant, shards: &mut dyn Shards) -> Vec<Want> {
         let mut unreached = BTreeSet::new();
@@ -107,10 +114,13 @@ impl Link {
         for shard in 0..shards.count() {
             let mut of_shard: BTreeMap<Region, Epoch> = BTreeMap::new();
             shards.delivery(shard, &mut |delivery| {
-                of_shard.extend(delivery.open_endings());
+                let endings = delivery.open_endings().into_iter();
+                let askable =
+                    endings.filter(|ending| ending.is_final || ending.region != self.peer);
+                of_shard.extend(askable.map(|ending| (ending.region, ending.below)));
             });
-            of_shard.extend(unreached.iter().map(|&region| (region, Epoch(u64::MAX))));
-            of_shard.remove(&self.peer);
+            let others = unreached.iter().filter(|&&region| region != self.peer);
+            of_shard.extend(others.map(|&region| (region, Epoch(u64::MAX))));
             let want = |(region, below)| Want {
                 shard,
                 region,

@@ -1,0 +1,320 @@
+//! The op log of a shard: every frame of ops it has issued or applied, in that order.
+//!
+//! The shard appends under its lock; links read, each with a [`Cursor`] of its own. The log is in
+//! memory and bounded: all logs of a node share a [`Budget`], and whichever appends while that is
+//! used up drops its oldest frames. The newest is always kept whole. A reader that falls behind
+//! what is kept is told so, never skipped ahead ([`Read::Behind`]); whether a log reaches back to
+//! what somebody lacks is known per origin ([`Log::start`]).
+//!
+//! Frames on disk come before these: they will extend the log at its old end, and only
+//! [`Log::read`] and [`Log::start`] will have to know.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crdt::{Frame, Origin, Region, Version};
+
+/// Bytes that all logs of a node may hold.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_max: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub const fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, used: AtomicU64::new(0) }
+    }
+
+    /// How many bytes the logs hold: of frames, not of what keeps them.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes they may hold.
+    pub const fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    fn take(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A place in a log: the number of the next frame to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor(pub u64);
+
+/// What there is at a cursor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Read<'a> {
+    /// The next frame that was asked for, and the cursor behind it.
+    Frame(&'a Frame, Cursor),
+    /// Nothing more that was asked for: the cursor to read from next time.
+    End(Cursor),
+    /// What was there has been dropped.
+    Behind,
+}
+
+/// Whether a log keeps anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// What the budget allows.
+    WithinBudget,
+    /// Nothing: there is no other region to read it.
+    Nothing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Log {
+    frames: VecDeque<Frame>,
+    /// The number of the oldest frame that is kept.
+    first: u64,
+    bytes: u64,
+    /// The last op of each origin in the log or dropped from it.
+    ends: Version,
+    /// Of each origin, the op after which all are kept.
+    dropped: Version,
+    keep: Keep,
+    budget: Arc<Budget>,
+}
+
+impl Log {
+    /// An empty log.
+    pub const fn new(keep: Keep, budget: Arc<Budget>) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            ends: Version::new(),
+            dropped: Version::new(),
+            keep,
+            budget,
+        }
+    }
+
+    /// Appends a frame, and drops the oldest ones while the budget is overdrawn.
+    pub fn append(&mut self, frame: Frame) {
+        let bytes = frame.bytes().len() as u64;
+        if self.ends.get(frame.origin()) < frame.prev() {
+            // Ops before it never were in this log.
+            self.dropped.advance(frame.origin(), frame.prev());
+        }
+        self.ends.advance(frame.origin(), frame.last());
+        self.frames.push_back(frame);
+        self.bytes += bytes;
+        self.budget.take(bytes);
+        let kept_min = match self.keep {
+            Keep::WithinBudget => 1,
+            Keep::Nothing => 0,
+        };
+        while kept_min < self.frames.len() && self.is_too_large() {
+            self.drop_oldest();
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.keep == Keep::Nothing || self.budget.bytes_max < self.budget.used()
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            let bytes = frame.bytes().len() as u64;
+            self.first += 1;
+            self.bytes -= bytes;
+            self.budget.give_back(bytes);
+            self.dropped.advance(frame.origin(), frame.last());
+        }
+    }
+
+    /// A cursor from which the log holds every op of `region`'s origins that `applied` lacks, or
+    /// `None` if it no longer reaches back to that.
+    pub fn start(&self, region: Region, applied: &Version) -> Option<Cursor> {
+        let mut dropped = self.dropped.iter().filter(|(origin, _)| origin.region == region);
+        let reaches_back = dropped.all(|(origin, time)| time <= applied.get(origin));
+        reaches_back.then_some(Cursor(self.first))
+    }
+
+    /// The next frame at or after a cursor that is `wanted`. Costs a step for each that is not.
+    pub fn read(&self, cursor: Cursor, mut wanted: impl FnMut(&Frame) -> bool) -> Read<'_> {
+        let Some(skip) = cursor.0.checked_sub(self.first) else { return Read::Behind };
+        let rest = (cursor.0..).zip(self.frames.range(self.frames.len().min(skip as usize)..));
+        for (number, frame) in rest {
+            if wanted(frame) {
+                return Read::Frame(frame, Cursor(number + 1));
+            }
+        }
+        Read::End(self.end())
+    }
+
+    /// The cursor behind the newest frame.
+    pub fn end(&self) -> Cursor {
+        Cursor(self.first + self.frames.len() as u64)
+    }
+
+    /// How many ops of other regions than `peer` it holds that `applied` lacks. Costs a step for
+    /// each frame back to where nothing is lacking.
+    pub fn pending(&self, peer: Region, applied: &Version) -> u64 {
+        let is_lacking =
+            |&(origin, end): &(Origin, _)| origin.region != peer && applied.get(origin) < end;
+        let mut lacking: BTreeSet<Origin> =
+            self.ends.iter().filter(is_lacking).map(|(origin, _)| origin).collect();
+        let mut ops = 0;
+        for frame in self.frames.iter().rev() {
+            if lacking.is_empty() {
+                break;
+            }
+            let (origin, has) = (frame.origin(), applied.get(frame.origin()));
+            if !lacking.contains(&origin) {
+                continue;
+            }
+            if frame.prev() <= has {
+                ops += frame.iter().filter(|op| has < op.stamp.time).count() as u64;
+                lacking.remove(&origin);
+            } else {
+                ops += u64::from(frame.ops());
+            }
+        }
+        ops
+    }
+
+    /// How many bytes of frames it holds.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many frames it holds.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crdt::{Change, Effect, Epoch, FrameWriter, Time};
+
+    use super::*;
+
+    fn region(id: u8) -> Region {
+        Region::new(id).expect("not 0")
+    }
+
+    fn origin(id: u8) -> Origin {
+        Origin::new(region(id), Epoch(1))
+    }
+
+    /// Frames of an origin, one for each slice of op times.
+    fn frames(id: u8, times: &[&[u64]]) -> Vec<Frame> {
+        let mut writer = FrameWriter::new(0, origin(id));
+        let mut frame = |times: &&[u64]| {
+            for &time in *times {
+                writer.begin_op(Time(time), &Version::new());
+                writer.push(&Effect { key: b"k", change: Change::MemberAdd { member: b"m" } });
+                writer.end_op();
+            }
+            writer.seal().expect("there are ops")
+        };
+        times.iter().map(&mut frame).collect()
+    }
+
+    fn log(bytes_max: u64, keep: Keep) -> (Log, Arc<Budget>) {
+        let budget = Arc::new(Budget::new(bytes_max));
+        (Log::new(keep, Arc::clone(&budget)), budget)
+    }
+
+    fn has(id: u8, time: u64) -> Version {
+        [(origin(id), Time(time))].into_iter().collect()
+    }
+
+    #[test]
+    fn a_cursor_sees_every_frame_that_it_wants_once() {
+        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
+        let (ours, theirs) = (frames(1, &[&[1], &[2], &[3]]), frames(2, &[&[1], &[2]]));
+        for (one, other) in ours.iter().zip(&theirs) {
+            log.append(one.clone());
+            log.append(other.clone());
+        }
+        let mut read = Vec::new();
+        let mut cursor = log.start(region(1), &Version::new()).expect("nothing is dropped");
+        while let Read::Frame(frame, next) = log.read(cursor, |f| f.origin() == origin(1)) {
+            read.push(frame.clone());
+            cursor = next;
+        }
+        assert_eq!(read, ours[..2]);
+        assert_eq!(log.read(cursor, |_| false), Read::End(log.end()));
+        log.append(ours[2].clone());
+        assert_eq!(log.read(Cursor(4), |_| true), Read::Frame(&ours[2], Cursor(5)));
+    }
+
+    #[test]
+    fn over_budget_the_oldest_go_and_the_log_knows_what_it_lacks() {
+        let all = frames(1, &[&[1], &[2], &[3]]);
+        let each = all[0].bytes().len() as u64;
+        let (mut log, budget) = log(2 * each + 2, Keep::WithinBudget);
+        for frame in &all {
+            log.append(frame.clone());
+        }
+        assert_eq!(log.len(), 2);
+        assert_eq!(budget.used(), log.bytes());
+        assert_eq!(log.read(Cursor(0), |_| true), Read::Behind);
+        assert_eq!(log.start(region(1), &Version::new()), None, "op 1 is gone");
+        assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(1)));
+        assert_eq!(log.start(region(2), &Version::new()), Some(Cursor(1)), "nothing was dropped");
+        drop(log);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_newest_frame_stays_however_large_unless_nothing_is_to_be_kept() {
+        let all = frames(1, &[&[1], &[2]]);
+        let (mut kept, _) = log(1, Keep::WithinBudget);
+        let (mut none, budget) = log(1 << 20, Keep::Nothing);
+        for frame in &all {
+            kept.append(frame.clone());
+            none.append(frame.clone());
+        }
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept.read(Cursor(1), |_| true), Read::Frame(&all[1], Cursor(2)));
+        assert!(none.is_empty());
+        assert_eq!((budget.used(), none.end()), (0, Cursor(2)));
+        assert_eq!(none.start(region(1), &has(1, 1)), None);
+    }
+
+    #[test]
+    fn ops_before_the_first_frame_of_an_origin_are_known_to_be_missing() {
+        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
+        log.append(frames(1, &[&[1], &[2]]).pop().expect("two"));
+        assert_eq!(log.start(region(1), &Version::new()), None);
+        assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(0)));
+    }
+
+    #[test]
+    fn pending_counts_ops_that_are_lacking() {
+        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
+        for frame in frames(1, &[&[1, 2, 3], &[4, 5]]).into_iter().chain(frames(2, &[&[1], &[9]])) {
+            log.append(frame);
+        }
+        assert_eq!(log.pending(region(3), &Version::new()), 7);
+        assert_eq!(log.pending(region(2), &Version::new()), 5, "its own it has");
+        assert_eq!(log.pending(region(2), &has(1, 2)), 3);
+        assert_eq!(log.pending(region(2), &has(1, 5)), 0);
+    }
+}
