@@ -25,7 +25,10 @@ pub struct Budget {
 impl Budget {
     /// A budget of so many bytes.
     pub const fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, used: AtomicU64::new(0) }
+        Self {
+            bytes_max,
+            used: AtomicU64::new(0),
+        }
     }
 
     /// How many bytes the logs hold: of frames, not of what keeps them.
@@ -137,14 +140,19 @@ impl Log {
     /// A cursor from which the log holds every op of `region`'s origins that `applied` lacks, or
     /// `None` if it no longer reaches back to that.
     pub fn start(&self, region: Region, applied: &Version) -> Option<Cursor> {
-        let mut dropped = self.dropped.iter().filter(|(origin, _)| origin.region == region);
+        let mut dropped = self
+            .dropped
+            .iter()
+            .filter(|(origin, _)| origin.region == region);
         let reaches_back = dropped.all(|(origin, time)| time <= applied.get(origin));
         reaches_back.then_some(Cursor(self.first))
     }
 
     /// The next frame at or after a cursor that is `wanted`. Costs a step for each that is not.
     pub fn read(&self, cursor: Cursor, mut wanted: impl FnMut(&Frame) -> bool) -> Read<'_> {
-        let Some(skip) = cursor.0.checked_sub(self.first) else { return Read::Behind };
+        let Some(skip) = cursor.0.checked_sub(self.first) else {
+            return Read::Behind;
+        };
         let rest = (cursor.0..).zip(self.frames.range(self.frames.len().min(skip as usize)..));
         for (number, frame) in rest {
             if wanted(frame) {
@@ -164,8 +172,12 @@ impl Log {
     pub fn pending(&self, peer: Region, applied: &Version) -> u64 {
         let is_lacking =
             |&(origin, end): &(Origin, _)| origin.region != peer && applied.get(origin) < end;
-        let mut lacking: BTreeSet<Origin> =
-            self.ends.iter().filter(is_lacking).map(|(origin, _)| origin).collect();
+        let mut lacking: BTreeSet<Origin> = self
+            .ends
+            .iter()
+            .filter(is_lacking)
+            .map(|(origin, _)| origin)
+            .collect();
         let mut ops = 0;
         for frame in self.frames.iter().rev() {
             if lacking.is_empty() {
@@ -227,7 +239,10 @@ mod tests {
         let mut frame = |times: &&[u64]| {
             for &time in *times {
                 writer.begin_op(Time(time), &Version::new());
-                writer.push(&Effect { key: b"k", change: Change::MemberAdd { member: b"m" } });
+                writer.push(&Effect {
+                    key: b"k",
+                    change: Change::MemberAdd { member: b"m" },
+                });
                 writer.end_op();
             }
             writer.seal().expect("there are ops")
@@ -253,7 +268,9 @@ mod tests {
             log.append(other.clone());
         }
         let mut read = Vec::new();
-        let mut cursor = log.start(region(1), &Version::new()).expect("nothing is dropped");
+        let mut cursor = log
+            .start(region(1), &Version::new())
+            .expect("nothing is dropped");
         while let Read::Frame(frame, next) = log.read(cursor, |f| f.origin() == origin(1)) {
             read.push(frame.clone());
             cursor = next;
@@ -261,7 +278,10 @@ mod tests {
         assert_eq!(read, ours[..2]);
         assert_eq!(log.read(cursor, |_| false), Read::End(log.end()));
         log.append(ours[2].clone());
-        assert_eq!(log.read(Cursor(4), |_| true), Read::Frame(&ours[2], Cursor(5)));
+        assert_eq!(
+            log.read(Cursor(4), |_| true),
+            Read::Frame(&ours[2], Cursor(5))
+        );
     }
 
     #[test]
@@ -277,7 +297,11 @@ mod tests {
         assert_eq!(log.read(Cursor(0), |_| true), Read::Behind);
         assert_eq!(log.start(region(1), &Version::new()), None, "op 1 is gone");
         assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(1)));
-        assert_eq!(log.start(region(2), &Version::new()), Some(Cursor(1)), "nothing was dropped");
+        assert_eq!(
+            log.start(region(2), &Version::new()),
+            Some(Cursor(1)),
+            "nothing was dropped"
+        );
         drop(log);
         assert_eq!(budget.used(), 0);
     }
@@ -292,7 +316,10 @@ mod tests {
             none.append(frame.clone());
         }
         assert_eq!(kept.len(), 1);
-        assert_eq!(kept.read(Cursor(1), |_| true), Read::Frame(&all[1], Cursor(2)));
+        assert_eq!(
+            kept.read(Cursor(1), |_| true),
+            Read::Frame(&all[1], Cursor(2))
+        );
         assert!(none.is_empty());
         assert_eq!((budget.used(), none.end()), (0, Cursor(2)));
         assert_eq!(none.start(region(1), &has(1, 1)), None);
@@ -309,7 +336,10 @@ mod tests {
     #[test]
     fn pending_counts_ops_that_are_lacking() {
         let (mut log, _) = log(1 << 20, Keep::WithinBudget);
-        for frame in frames(1, &[&[1, 2, 3], &[4, 5]]).into_iter().chain(frames(2, &[&[1], &[9]])) {
+        for frame in frames(1, &[&[1, 2, 3], &[4, 5]])
+            .into_iter()
+            .chain(frames(2, &[&[1], &[9]]))
+        {
             log.append(frame);
         }
         assert_eq!(log.pending(region(3), &Version::new()), 7);

@@ -7,17 +7,20 @@
 //! made as soon as nothing is cut. Every op that is applied is checked: once, without a gap, after
 //! its deps.
 
+mod chance;
+mod shard;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use crdt::{
-    Change, Clock, Effect, Epoch, Frame, FrameWriter, Origin, Region, Stamp, Time, Version,
-};
+use crdt::{Epoch, Origin, Region, Stamp};
 
 use crate::proto::{
-    Accept, Config, Delivery, DeliveryConfig, Event, Heartbeat, Instant, Link, Next, Offer,
-    RETRY_AFTER, Reach, Shards, Span, Transmit,
+    Accept, Config, Delivery, DeliveryConfig, Event, Instant, Link, RETRY_AFTER, Reach, Shards,
+    Span, Transmit,
 };
+pub use chance::Chance;
+use shard::{SimShard, View};
 
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -58,181 +61,6 @@ impl Setup {
             loss_percent: 1,
             bytes_max,
         }
-    }
-}
-
-/// Chance from a seed. Source: Steele et al. 2014, `SplitMix`.
-#[derive(Clone, Debug)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// The sequence of a seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`, which is not zero.
-    pub const fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % bound
-    }
-}
-
-/// A shard that remembers what it has applied, and nothing else.
-#[derive(Debug)]
-struct SimShard {
-    delivery: Delivery,
-    clock: Clock,
-    writer: FrameWriter,
-    log: VecDeque<Frame>,
-    /// Frames dropped from the front of the log.
-    dropped: u64,
-    log_frames_max: usize,
-    dropped_ops: Version,
-    ops: BTreeSet<Stamp>,
-}
-
-impl SimShard {
-    fn write(&mut self, now_ms: u64) -> Stamp {
-        let time = self.clock.tick(now_ms);
-        self.writer.begin_op(time, self.delivery.deps().0);
-        self.writer.push(&Effect {
-            key: b"k",
-            change: Change::MemberAdd { member: b"m" },
-        });
-        self.writer.end_op();
-        self.delivery.issued(time);
-        let stamp = Stamp {
-            time,
-            origin: self.delivery.own(),
-        };
-        assert!(self.ops.insert(stamp), "a stamp is issued once");
-        stamp
-    }
-
-    fn append(&mut self, frame: Frame) {
-        self.log.push_back(frame);
-        while self.log_frames_max < self.log.len() {
-            if let Some(frame) = self.log.pop_front() {
-                self.dropped += 1;
-                self.dropped_ops.advance(frame.origin(), frame.last());
-            }
-        }
-    }
-
-    fn seal(&mut self) {
-        if let Some(frame) = self.writer.seal() {
-            self.append(frame);
-        }
-    }
-
-    fn apply_ready(&mut self) {
-        while let Some((frame, skip)) = self.delivery.next_ready() {
-            for op in frame.iter().filter(|op| skip < op.stamp.time) {
-                assert!(self.ops.insert(op.stamp), "{} is applied once", op.stamp);
-                assert!(
-                    self.delivery.version().includes(&op.deps),
-                    "{} has its deps",
-                    op.stamp
-                );
-                self.clock.observe(op.stamp.time);
-            }
-            self.delivery.applied(&frame);
-            self.seal(); // What was issued before stands before it in the log.
-            self.append(frame);
-        }
-    }
-}
-
-/// The shards of a node at a moment.
-struct View<'a> {
-    shards: &'a mut [SimShard],
-    reach: &'a mut Reach,
-    now_ms: u64,
-}
-
-impl View<'_> {
-    fn at(&mut self, shard: u16) -> &mut SimShard {
-        &mut self.shards[usize::from(shard)]
-    }
-}
-
-impl Shards for View<'_> {
-    fn count(&self) -> u16 {
-        self.shards.len() as u16
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-
-    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
-        run(self.reach);
-    }
-
-    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
-        run(&mut self.at(shard).delivery);
-    }
-
-    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {
-        let shard = self.at(shard);
-        shard.clock.observe(time);
-        shard.delivery.heartbeat(time)
-    }
-
-    fn offer(&mut self, frame: Frame, from: Region) -> Offer {
-        let now_ms = self.now_ms;
-        let shard = self.at(frame.shard());
-        let offer = shard.delivery.offer(frame, from, now_ms);
-        shard.apply_ready();
-        offer
-    }
-
-    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
-        let now_ms = self.now_ms;
-        let shard = self.at(shard);
-        shard.delivery.heard(heartbeat, from, now_ms);
-        shard.apply_ready();
-    }
-
-    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {
-        let shard = self.at(shard);
-        let mut dropped = shard
-            .dropped_ops
-            .iter()
-            .filter(|(origin, _)| origin.region == region);
-        let reaches_back = dropped.all(|(origin, time)| time <= applied.get(origin));
-        reaches_back.then_some(shard.dropped)
-    }
-
-    fn next_frame(
-        &mut self,
-        shard: u16,
-        position: u64,
-        wanted: &mut dyn FnMut(&Frame) -> bool,
-    ) -> Next {
-        let shard = self.at(shard);
-        shard.seal();
-        let Some(skip) = position.checked_sub(shard.dropped) else {
-            return Next::Behind;
-        };
-        let mut rest = (position..).zip(shard.log.iter().skip(skip as usize));
-        match rest.find(|(_, frame)| wanted(frame)) {
-            Some((at, frame)) => Next::Frame(frame.clone(), at + 1),
-            None => Next::End(shard.dropped + shard.log.len() as u64),
-        }
-    }
-
-    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
-        let of_others = self
-            .at(shard)
-            .ops
-            .iter()
-            .filter(|stamp| stamp.origin.region != peer);
-        of_others.filter(|stamp| !applied.covers(**stamp)).count() as u64
     }
 }
 
@@ -323,21 +151,13 @@ impl Net {
     fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64) -> Node {
         let setup = self.setup;
         let members: BTreeSet<Region> = (1..=setup.regions).map(region).collect();
-        let shard = |number| SimShard {
-            delivery: Delivery::new(DeliveryConfig {
-                own: Origin::new(own, epoch),
-                members: members.clone(),
-                inbox_bytes_max: setup.bytes_max,
-                max_clock_drift_ms: 500,
-            }),
-            clock: Clock::default(),
-            writer: FrameWriter::new(number, Origin::new(own, epoch)),
-            log: VecDeque::new(),
-            dropped: 0,
-            log_frames_max: usize::MAX,
-            dropped_ops: Version::new(),
-            ops: BTreeSet::new(),
+        let delivery = DeliveryConfig {
+            own: Origin::new(own, epoch),
+            members: members.clone(),
+            inbox_bytes_max: setup.bytes_max,
+            max_clock_drift_ms: 500,
         };
+        let shard = |number| SimShard::new(number, delivery.clone());
         let shards = (0..setup.shards).map(shard).collect();
         let others: Vec<Region> = members
             .iter()
