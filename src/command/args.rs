@@ -69,15 +69,13 @@ impl<'a> Args<'a> {
         parse_i64(self.next()?)
             .filter(|&value| least <= value)
             .and_then(|value| usize::try_from(value).ok())
-            .ok_or(CommandError::text(line))
+            .ok_or_else(|| CommandError::text(line))
     }
 
-    /// Takes a number of keys, then as many keys.
+    /// Takes a number of keys, then as many keys; a syntax error if there are fewer.
     pub fn counted_keys(&mut self) -> Result<&'a [&'a [u8]], CommandError> {
         let count = self.at_least(1, "ERR numkeys should be greater than 0")?;
-        self.take(count).map_err(|_| {
-            CommandError::text("ERR Number of keys can't be greater than number of args")
-        })
+        self.take(count)
     }
 
     /// Whether the next argument is `token`, in upper or lower case; moves past it if so.

@@ -196,14 +196,18 @@ fn hgetall(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
 fn hkeys(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let all = all_of(txn, args)?;
     reply.array(all.len());
-    all.iter().for_each(|(field, _)| reply.bulk(field));
+    for (field, _) in &all {
+        reply.bulk(field);
+    }
     Ok(())
 }
 
 fn hvals(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let all = all_of(txn, args)?;
     reply.array(all.len());
-    all.iter().for_each(|(_, value)| reply.bulk(value));
+    for (_, value) in &all {
+        reply.bulk(value);
+    }
     Ok(())
 }
 

@@ -212,7 +212,9 @@ fn pop(
 
 pub(super) fn reply_all(reply: &mut Reply<'_>, elements: &[Vec<u8>]) {
     reply.array(elements.len());
-    elements.iter().for_each(|element| reply.bulk(element));
+    for element in elements {
+        reply.bulk(element);
+    }
 }
 
 fn lpop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -315,12 +317,14 @@ fn lpos(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
             all.map(|(at, _)| at).skip(skip).take(wanted).collect()
         }
     });
-    match (count, found.first()) {
+    match (count, found.first().copied()) {
         (Some(_), _) => {
             reply.array(found.len());
-            found.iter().for_each(|&rank| reply.count(rank));
+            for rank in found {
+                reply.count(rank);
+            }
         }
-        (None, Some(&rank)) => reply.count(rank),
+        (None, Some(rank)) => reply.count(rank),
         (None, None) => reply.null(),
     }
     Ok(())
@@ -456,12 +460,7 @@ pub(super) fn take_first(
     args: &mut Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<bool, CommandError> {
-    let names = match args.counted_keys() {
-        Err(CommandError::Other(line)) if line.contains("number of args") => {
-            return Err(CommandError::Syntax);
-        }
-        names => names?,
-    };
+    let names = args.counted_keys()?;
     let end = end_of(args)?;
     let mut count = 1;
     if args.token_is("COUNT") {

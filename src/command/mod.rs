@@ -37,6 +37,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 pub(crate) mod transaction;
+mod zset;
 
 pub use args::Args;
 pub use error::CommandError;

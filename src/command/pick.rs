@@ -40,7 +40,7 @@ impl Amount {
     pub(super) const fn with_values(self) -> Result<Self, CommandError> {
         match self {
             Self::Distinct(count) if i64::MAX as usize / 2 < count => Err(CommandError::OutOfRange),
-            amount => Ok(amount),
+            Self::Distinct(_) | Self::Repeated(_) => Ok(self),
         }
     }
 

@@ -235,7 +235,9 @@ fn srandmember(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         return Ok(());
     }
     reply.array(picked.len());
-    picked.iter().for_each(|member| reply.bulk(member));
+    for member in picked {
+        reply.bulk(member);
+    }
     Ok(())
 }
 
@@ -342,7 +344,12 @@ fn sdiffstore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn sintercard(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let names = args.counted_keys()?;
+    let names = args.counted_keys().map_err(|error| match error {
+        CommandError::Syntax => {
+            CommandError::text("ERR Number of keys can't be greater than number of args")
+        }
+        error => error,
+    })?;
     let mut limit = 0;
     while !args.is_empty() {
         if !args.token_is("LIMIT") {
@@ -366,7 +373,9 @@ fn sscan(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
     let (cursor, mut members) = set.scan(walk.cursor, walk.step(set.len()));
     members.retain(|member| walk.wants(member));
     scan::open(reply, cursor, members.len());
-    members.iter().for_each(|member| reply.bulk(member));
+    for member in members {
+        reply.bulk(member);
+    }
     Ok(())
 }
 

@@ -9,6 +9,10 @@ use super::{Command, CommandError};
 static FAMILIES: &[&[Command]] = &[
     super::string::COMMANDS,
     super::counter::COMMANDS,
+    super::zset::COMMANDS,
+    super::zset::range::COMMANDS,
+    super::zset::pop::COMMANDS,
+    super::zset::store::COMMANDS,
     super::hash::COMMANDS,
     super::hash_expiry::COMMANDS,
     super::list::COMMANDS,

@@ -56,7 +56,9 @@ pub(super) fn run(shard: &mut Shard, line: &str) -> String {
                     reply.simple("BLOCK");
                 }
             }),
-            _ => unreachable!("tests of families run commands of a shard"),
+            Run::Each(_) | Run::Pairs(_) | Run::Node(_) => {
+                unreachable!("tests of families run commands of a shard")
+            }
         }
     });
     if let Err(error) = outcome {
