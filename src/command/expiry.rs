@@ -3,6 +3,7 @@
 use crdt::Deadline;
 
 use super::keys::row;
+use super::number::parse_i64;
 use super::string::deadline_of;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
@@ -173,7 +174,7 @@ fn expire_with(
     how: (bool, bool),
     name: &'static str,
 ) -> Outcome {
-    let (key, amount) = (txn.key(args.next()?), args.int()?);
+    let (key, amount) = (txn.key(args.next()?), args.next()?);
     let mut condition = Condition::default();
     while !args.is_empty() {
         if !condition.take(args) {
@@ -184,6 +185,7 @@ fn expire_with(
         }
     }
     condition.check()?;
+    let amount = parse_i64(amount).ok_or(CommandError::NotAnInteger)?;
     let at = deadline_in_past_or(amount, how, txn.now_ms(), name)?;
     let allowed = txn.exists(&key) && condition.allows(txn.deadline(&key), at);
     if allowed {

@@ -110,7 +110,13 @@ fn a_cursor_that_nobody_gave_out_harms_nobody() {
     let node = Node::start();
     let mut redis = node.raw();
     redis.run(&["SET", "k", "v"]);
-    for cursor in ["1", "99", "4294967295", "281474976710655", "18446744073709551615"] {
+    for cursor in [
+        "1",
+        "99",
+        "4294967295",
+        "281474976710655",
+        "18446744073709551615",
+    ] {
         let reply = redis.run(&["SCAN", cursor]);
         assert!(reply.error().is_none(), "{cursor}: {reply:?}");
     }
