@@ -10,7 +10,7 @@ use crate::command::{Command, Reply};
 use crate::limits;
 use crate::proxy::Server;
 use crate::resp::Protocol;
-use crate::shard::Watch;
+use crate::shard::{Shard, Watch};
 
 /// What other connections may see and do of a client: `CLIENT LIST`, `CLIENT KILL`.
 #[derive(Debug)]
@@ -144,6 +144,15 @@ pub struct Watched {
     pub existed: bool,
 }
 
+impl Watched {
+    /// Whether it has changed, or has ended, since the `WATCH`. `shard` is its shard.
+    pub fn has_changed(&self, shard: &Shard, now_ms: u64) -> bool {
+        let key = shard.state().seed().key(&self.name);
+        let has_ended = || self.existed && shard.state().kind(&key, now_ms).is_none();
+        shard.has_changed(&self.name, self.watch) || has_ended()
+    }
+}
+
 /// Words of a bit a shard.
 const SHARD_WORDS: usize = limits::SHARDS_MAX as usize / 64;
 
@@ -197,6 +206,10 @@ pub struct Session {
     pub replies: Replies,
     /// The commands of a `MULTI`, if one is open.
     pub queue: Option<Vec<Queued>>,
+    /// What the commands of the `MULTI` weigh, bytes.
+    pub queued_bytes: usize,
+    /// Commands executed that the node has yet to count.
+    pub executed: u64,
     /// Whether a command of the `MULTI` was refused.
     pub queue_broken: bool,
     /// What `EXEC` depends on.
@@ -224,6 +237,8 @@ impl Session {
             authenticated,
             replies: Replies::On,
             queue: None,
+            queued_bytes: 0,
+            executed: 0,
             queue_broken: false,
             watched: Vec::new(),
             used: ShardSet::NONE,

@@ -14,7 +14,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "CLIENT",
     arity: -2,
     keys: Keys::None,
-    flags: Flags::CONTAINER,
+    flags: Flags::CONTAINER.and(Flags::LOCKLESS),
     group: "connection",
     summary: "Clients: who they are, and what they want.",
     conflict: "",

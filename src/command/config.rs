@@ -14,7 +14,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "CONFIG",
     arity: -2,
     keys: Keys::None,
-    flags: Flags::CONTAINER,
+    flags: Flags::CONTAINER.and(Flags::LOCKLESS),
     group: "server",
     summary: "Settings of the node.",
     conflict: "",

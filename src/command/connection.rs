@@ -52,6 +52,7 @@ const fn row(
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Command {
     let (keys, group, run) = (Keys::None, "connection", Run::Node(run));
+    let flags = flags.and(Flags::LOCKLESS);
     Command {
         name,
         arity,

@@ -8,7 +8,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "COMMAND",
     arity: -1,
     keys: Keys::None,
-    flags: Flags::CONTAINER,
+    flags: Flags::CONTAINER.and(Flags::LOCKLESS),
     group: "server",
     summary: "Which commands there are.",
     conflict: "",

@@ -193,6 +193,8 @@ impl Flags {
 
     /// Is only the first word of subcommands.
     pub const CONTAINER: Self = Self(512);
+    /// Is about the connection or the node, and takes no lock of a shard.
+    pub const LOCKLESS: Self = Self(1024);
 
     /// Both.
     #[must_use]
@@ -235,6 +237,11 @@ impl Command {
         } else {
             self.arity as usize == count
         }
+    }
+
+    /// Whether its handler takes locks of shards itself.
+    pub const fn takes_locks(&self) -> bool {
+        matches!(self.run, Run::Node(_)) && !self.flags.has(Flags::LOCKLESS)
     }
 
     /// Whether it may write.

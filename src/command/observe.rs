@@ -10,18 +10,20 @@ use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::proxy::{Call, Server, Spike, memory};
 use crate::shard::Txn;
 
+const LOCKLESS_ADMIN: Flags = Flags::LOCKLESS.and(Flags::ADMIN);
+
 pub(super) const COMMANDS: &[Command] = &[
     row(
         "SLOWLOG",
         -2,
-        Flags::CONTAINER,
+        Flags::CONTAINER.and(Flags::LOCKLESS),
         "Commands that took long.",
         slowlog,
     ),
     row(
         "LATENCY",
         -2,
-        Flags::CONTAINER,
+        Flags::CONTAINER.and(Flags::LOCKLESS),
         "Spikes of latency.",
         latency,
     ),
@@ -42,21 +44,21 @@ pub(super) const COMMANDS: &[Command] = &[
     row(
         "MONITOR",
         1,
-        Flags::ADMIN,
+        LOCKLESS_ADMIN,
         "Shows every command that is executed.",
         monitor,
     ),
     row(
         "DEBUG",
         -2,
-        Flags::CONTAINER.and(Flags::ADMIN),
+        LOCKLESS_ADMIN.and(Flags::CONTAINER),
         "For tests.",
         debug,
     ),
     row(
         "LOLWUT",
         -1,
-        Flags::READ.and(Flags::FAST),
+        Flags::READ.and(Flags::FAST).and(Flags::LOCKLESS),
         "Shows a picture.",
         lolwut,
     ),

@@ -7,7 +7,13 @@ use crate::proxy::Call;
 pub(super) const REDIS_VERSION: &str = "7.4.0";
 
 pub(super) const COMMANDS: &[Command] = &[
-    row("TIME", 1, Flags::FAST, "The time.", time),
+    row(
+        "TIME",
+        1,
+        Flags::FAST.and(Flags::LOCKLESS),
+        "The time.",
+        time,
+    ),
     row(
         "SHUTDOWN",
         -1,

@@ -1,6 +1,7 @@
 //! Transactions: `MULTI` queues, `EXEC` runs all as one op unless a watched key has changed.
 
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use crate::limits;
 use crate::proxy::{Call, Server, transaction};
 use crate::session::{Session, Watched};
 
@@ -52,6 +53,7 @@ fn multi(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     }
     call.session.queue = Some(Vec::new());
     call.session.queue_broken = false;
+    call.session.queued_bytes = 0;
     reply.ok();
     Ok(())
 }
@@ -69,26 +71,15 @@ fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     let Some(queue) = call.session.queue.take() else {
         return Err(CommandError::text("ERR EXEC without MULTI"));
     };
-    let changed = has_changed(call);
+    let watched = std::mem::take(&mut call.session.watched);
+    let outcome = if std::mem::take(&mut call.session.queue_broken) {
+        Err(CommandError::ExecAbort)
+    } else {
+        transaction(call, &queue, &watched, reply)
+    };
+    call.session.watched = watched;
     unwatch(call.server, call.session);
-    if std::mem::take(&mut call.session.queue_broken) {
-        return Err(CommandError::ExecAbort);
-    }
-    if changed {
-        reply.null_array();
-        return Ok(());
-    }
-    transaction(call, &queue, reply)
-}
-
-fn has_changed(call: &Call<'_>) -> bool {
-    call.session.watched.iter().any(|watched| {
-        call.server.shards.with(watched.shard, |shard| {
-            let key = shard.state().seed().key(&watched.name);
-            let exists = shard.state().kind(&key, call.now_ms).is_some();
-            shard.has_changed(&watched.name, watched.watch) || (watched.existed && !exists)
-        })
-    })
+    outcome
 }
 
 fn watch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -103,6 +94,9 @@ fn watch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
             .any(|watched| *watched.name == *name)
         {
             continue;
+        }
+        if limits::WATCHED_KEYS_MAX <= call.session.watched.len() {
+            return Err(CommandError::text("ERR too many watched keys"));
         }
         let key = call.server.shards.seed().key(name);
         let index = call.server.shards.index_of(key.slot);

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::execute::{Blocking, Step, execute};
 use super::{Server, buffers};
+use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
 use crate::resp::{Decoder, Protocol, Rules};
@@ -64,12 +65,17 @@ impl Connection {
             if !there {
                 return Ok(());
             }
-            let client = &session.client;
-            client
-                .active_ms
-                .store(crate::clock::now_ms(), Ordering::Relaxed);
             self.obey(server, stream, session).await?;
-            session.client.facts.lock().command = session.command;
+            {
+                let mut facts = session.client.facts.lock();
+                facts.command = session.command;
+                facts.queued = session
+                    .queue
+                    .as_ref()
+                    .map_or(-1, |queue| queue.len() as i64);
+            }
+            let executed = std::mem::take(&mut session.executed);
+            server.commands.fetch_add(executed, Ordering::Relaxed);
             // Every other connection that is ready runs before any reply is written.
             tokio::task::yield_now().await;
             self.flush(stream).await?;
@@ -110,7 +116,10 @@ impl Connection {
     ) -> io::Result<()> {
         let mut input = std::mem::take(&mut self.input);
         let mut done = 0;
-        let mut started_ns = crate::clock::monotonic_ns();
+        // One clock is read a command; the other is told from it.
+        let (batch_ms, batch_ns) = (clock::now_ms(), clock::monotonic_ns());
+        session.client.active_ms.store(batch_ms, Ordering::Relaxed);
+        let mut started_ns = batch_ns;
         while !session.closing {
             let authenticated = session.authenticated;
             let rules = Rules {
@@ -132,14 +141,21 @@ impl Connection {
                     self.output = buffers::take();
                 }
                 let before = self.output.len();
-                let mut step = execute(server, session, &arguments, &mut self.output);
+                let now_ms = batch_ms + (started_ns - batch_ns) / 1_000_000;
+                let mut step = execute(server, session, now_ms, &arguments, &mut self.output);
                 while let Step::Pause(ms) = step {
                     self.flush(stream).await?;
                     pause(server, ms).await;
-                    started_ns = crate::clock::monotonic_ns();
-                    step = execute(server, session, &arguments, &mut self.output);
+                    started_ns = clock::monotonic_ns();
+                    step = execute(
+                        server,
+                        session,
+                        clock::now_ms(),
+                        &arguments,
+                        &mut self.output,
+                    );
                 }
-                let now_ns = crate::clock::monotonic_ns();
+                let now_ns = clock::monotonic_ns();
                 server
                     .slow
                     .note(now_ns - started_ns, &session.client, &arguments);
@@ -151,11 +167,11 @@ impl Connection {
                     drop(arguments);
                     self.flush(stream).await?;
                     self.block(server, stream, session, blocking).await?;
-                    started_ns = crate::clock::monotonic_ns();
+                    started_ns = clock::monotonic_ns();
                 } else if let Some(pending) = session.pending.take() {
                     self.flush(stream).await?;
                     self.wait(server, stream, session, pending).await?;
-                    started_ns = crate::clock::monotonic_ns();
+                    started_ns = clock::monotonic_ns();
                 }
             }
             done += request.consumed;
@@ -207,7 +223,7 @@ impl Connection {
             let progress = server.progress.notified();
             let left_ms = pending
                 .until_ms
-                .map(|ms| ms.saturating_sub(crate::clock::now_ms()));
+                .map(|ms| ms.saturating_sub(clock::now_ms()));
             let is_over = left_ms == Some(0);
             let mut reply = Reply::new(&mut self.output, session.protocol);
             if (pending.poll)(server, &mut reply, is_over) || is_over {
@@ -231,42 +247,43 @@ impl Connection {
         blocking: Blocking,
     ) -> io::Result<()> {
         let (shard, timeout_s) = (blocking.shard, blocking.timeout_s);
-        let (sender, receiver) = oneshot::channel();
-        let id = {
-            let keys = blocking.keys.clone();
-            let retry = retry(blocking, session.protocol, sender, server);
-            server.shards.with(shard, |shard| shard.wait(keys, retry))
-        };
-        // Whatever ends the wait, nobody is served on behalf of a client that waits no longer.
-        let _waiting = Waiting { server, shard, id };
+        let (sender, mut receiver) = oneshot::channel();
         {
             let mut facts = session.client.facts.lock();
             (facts.blocked, facts.unblocked) = (true, None);
         }
-        let served = tokio::select! {
+        let keys = blocking.keys.clone();
+        let mut retry = retry(blocking, session.protocol, sender, server);
+        // What came since the command found nothing is not missed: one more try, under the lock
+        // under which it begins to wait.
+        let id = server.shards.with(shard, |shard| {
+            let served = shard.transact(clock::now_ms(), None, |txn| retry(txn));
+            (!served).then(|| shard.wait(keys, retry))
+        });
+        let waiting = id.map(|id| Waiting { server, shard, id });
+        let (mut served, mut unblock) = (None, None);
+        tokio::select! {
             biased;
-            served = receiver => served.ok(),
-            () = timer(timeout_s) => None,
-            unblock = unblocked(&session.client) => {
-                let mut reply = Reply::new(&mut self.output, session.protocol);
-                match unblock {
-                    Unblock::Timeout => reply.null_array(),
-                    Unblock::Error => reply.error(&CommandError::text(
-                        "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-                    )),
-                }
-                session.client.facts.lock().blocked = false;
-                return Ok(());
-            }
+            bytes = &mut receiver => served = bytes.ok(),
+            () = timer(timeout_s) => {}
+            how = unblocked(&session.client) => unblock = Some(how),
             () = gone(stream) => return Err(io::ErrorKind::ConnectionReset.into()),
-        };
+        }
+        // From here on nobody is served on behalf of a client that waits no longer; who was served
+        // just before gets it.
+        drop(waiting);
+        let served = served.or_else(|| receiver.try_recv().ok());
         session.client.facts.lock().blocked = false;
-        match served {
-            Some(bytes) => {
+        let mut reply = Reply::new(&mut self.output, session.protocol);
+        match (served, unblock) {
+            (Some(bytes), _) => {
                 session.note(shard, true);
-                self.output.extend_from_slice(&bytes);
+                reply.raw(&bytes);
             }
-            None => Reply::new(&mut self.output, session.protocol).null_array(),
+            (None, None | Some(Unblock::Timeout)) => reply.null_array(),
+            (None, Some(Unblock::Error)) => reply.error(&CommandError::text(
+                "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+            )),
         }
         Ok(())
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crdt::{Key, Slot};
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::{Call, Server};
 use crate::command::{self, Args, Command, CommandError, Flags, Outcome, Reply, Run, Wait};
 use crate::limits;
-use crate::session::{Queued, Session};
+use crate::session::{Queued, Session, Watched};
+use crate::shard::Shard;
 
 /// What is to happen after a command.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(super) struct Blocking {
 pub(super) fn execute(
     server: &Arc<Server>,
     session: &mut Session,
+    now_ms: u64,
     arguments: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Step {
@@ -52,7 +55,13 @@ pub(super) fn execute(
                 return Ok(Step::Pause(ms));
             }
             server.slow.show(&session.client, arguments);
-            return run(server, session, command, arguments, &mut reply);
+            let mut call = Call {
+                server,
+                session,
+                in_transaction: false,
+                now_ms,
+            };
+            return run(&mut call, command, arguments, &mut reply);
         }
         reply.simple("QUEUED");
         Ok(Step::Next)
@@ -106,7 +115,7 @@ fn admit(
         return refuse(session, CommandError::OutOfMemory);
     }
     session.command = command.name;
-    server.commands.fetch_add(1, Ordering::Relaxed);
+    session.executed += 1;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;
         return Ok(None);
@@ -118,7 +127,12 @@ fn queue(session: &mut Session, command: &'static Command, arguments: &[&[u8]]) 
     let Some(queue) = &mut session.queue else {
         return Ok(());
     };
-    if limits::QUEUED_COMMANDS_MAX <= queue.len() {
+    session.queued_bytes += arguments
+        .iter()
+        .map(|argument| argument.len())
+        .sum::<usize>();
+    if limits::QUEUED_COMMANDS_MAX <= queue.len() || limits::QUEUED_BYTES_MAX < session.queued_bytes
+    {
         session.queue_broken = true;
         return Err(CommandError::text(
             "ERR too many commands in one transaction",
@@ -158,35 +172,18 @@ fn route<'a>(server: &Server, command: &Command, arguments: &[&'a [u8]]) -> Rout
 }
 
 fn run(
-    server: &Arc<Server>,
-    session: &mut Session,
+    call: &mut Call<'_>,
     command: &'static Command,
     arguments: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> Result<Step, CommandError> {
-    let now_ms = crate::clock::now_ms();
     let mut args = Args::new(arguments);
     if let Run::Node(handler) = command.run {
-        handler(
-            &mut Call {
-                server,
-                session,
-                in_transaction: false,
-                now_ms,
-            },
-            &mut args,
-            reply,
-        )?;
+        handler(call, &mut args, reply)?;
         return Ok(Step::Next);
     }
-    let route = route(server, command, arguments);
-    let apart = route.spread && 1 < server.shards.count();
-    let mut call = Call {
-        server,
-        session,
-        in_transaction: false,
-        now_ms,
-    };
+    let route = route(call.server, command, arguments);
+    let apart = route.spread && 1 < call.server.shards.count();
     match command.run {
         Run::Shard(_) | Run::Wait(_) if apart => Err(CommandError::CrossSlot),
         Run::Shard(handler) => {
@@ -217,10 +214,10 @@ fn run(
             }))
         }
         Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
-            if apart && command.writes() && server.settings.read().active_active {
+            if apart && command.writes() && call.server.settings.read().active_active {
                 return Err(CommandError::CrossSlot);
             }
-            each_key(&mut call, command, arguments, reply)?;
+            each_key(call, command, arguments, reply)?;
             Ok(Step::Next)
         }
         Run::Node(_) => Ok(Step::Next),
@@ -299,49 +296,125 @@ fn each_key(
     Ok(())
 }
 
-/// Runs the commands of a `MULTI`. Those about keys are one op; their keys are in one slot, or on a
-/// node of one shard.
-pub(crate) fn transaction(call: &mut Call<'_>, queue: &[Queued], reply: &mut Reply<'_>) -> Outcome {
-    let argument_lists: Vec<Vec<&[u8]>> = queue
+/// Runs the commands of a `MULTI`, unless a watched key has changed: the reply is then null. Those
+/// about keys are one op; their keys are in one slot, or on a node of one shard.
+///
+/// The shards of the keys and of what is watched are held from the look at the watched keys to the
+/// last command. Only a command about all shards lets go of them, and splits the op in two.
+pub(crate) fn transaction(
+    call: &mut Call<'_>,
+    queue: &[Queued],
+    watched: &[Watched],
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let lists = queue
         .iter()
-        .map(|queued| queued.arguments.iter().map(AsRef::as_ref).collect())
-        .collect();
-    let mut home: Option<Key<'_>> = None;
-    for (queued, arguments) in queue.iter().zip(&argument_lists) {
-        let route = route(call.server, queued.command, arguments);
-        let elsewhere = home.zip(route.first).is_some_and(|(a, b)| a.slot != b.slot);
-        if (route.spread || elsewhere) && 1 < call.server.shards.count() {
-            return Err(CommandError::CrossSlot);
-        }
-        home = home.or(route.first);
+        .map(|queued| queued.arguments.iter().map(AsRef::as_ref).collect());
+    let lists: Vec<Vec<&[u8]>> = lists.collect();
+    let server = call.server;
+    let home = home(server, queue, &lists)?;
+    let mut held = Held::lock(
+        server,
+        watched.iter().map(|watched| watched.shard).chain([home]),
+    );
+    if watched
+        .iter()
+        .any(|w| w.has_changed(held.shard(w.shard), call.now_ms))
+    {
+        reply.null_array();
+        return Ok(());
     }
-    let shard = home.map_or(0, |key| call.server.shards.index_of(key.slot));
     call.in_transaction = true;
     reply.array(queue.len());
-    let mut rest = queue.iter().zip(&argument_lists).peekable();
-    while let Some((queued, arguments)) = rest.peek().copied() {
-        if let Run::Node(handler) = queued.command.run {
-            let mark = reply.mark();
-            if let Err(error) = handler(call, &mut Args::new(arguments), reply) {
-                reply.rollback(mark);
-                reply.error(&error);
-            }
-            rest.next();
-            continue;
-        }
-        call.transact(shard, None, |txn| {
-            while let Some((queued, arguments)) =
-                rest.next_if(|(queued, _)| !matches!(queued.command.run, Run::Node(_)))
-            {
-                let mark = reply.mark();
-                if let Err(error) = run_in(txn, queued.command, arguments, reply) {
-                    reply.rollback(mark);
-                    reply.error(&error);
-                }
+    let mut rest = queue.iter().zip(&lists).peekable();
+    while rest.peek().is_some() {
+        let shard = held.shard(home);
+        let before = shard.written();
+        shard.transact(call.now_ms, None, |txn| {
+            while let Some((queued, arguments)) = rest.next_if(|(q, _)| !q.command.takes_locks()) {
+                one_of_many(reply, |reply| match queued.command.run {
+                    Run::Node(handler) => handler(call, &mut Args::new(arguments), reply),
+                    Run::Shard(_) | Run::Wait(_) | Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
+                        run_in(txn, queued.command, arguments, reply)
+                    }
+                });
             }
         });
+        let wrote = before != shard.written();
+        call.session.note(home, wrote);
+        if wrote {
+            server.wrote();
+        }
+        if let Some((queued, arguments)) = rest.next() {
+            held.release();
+            if let Run::Node(handler) = queued.command.run {
+                one_of_many(reply, |reply| {
+                    handler(call, &mut Args::new(arguments), reply)
+                });
+            }
+        }
     }
     Ok(())
+}
+
+/// The shard of all keys of a transaction.
+fn home(server: &Server, queue: &[Queued], lists: &[Vec<&[u8]>]) -> Result<usize, CommandError> {
+    let mut first: Option<Key<'_>> = None;
+    for (queued, arguments) in queue.iter().zip(lists) {
+        let route = route(server, queued.command, arguments);
+        let elsewhere = first
+            .zip(route.first)
+            .is_some_and(|(a, b)| a.slot != b.slot);
+        if (route.spread || elsewhere) && 1 < server.shards.count() {
+            return Err(CommandError::CrossSlot);
+        }
+        first = first.or(route.first);
+    }
+    Ok(first.map_or(0, |key| server.shards.index_of(key.slot)))
+}
+
+/// Runs one command of a transaction: its error is its reply.
+fn one_of_many(reply: &mut Reply<'_>, run: impl FnOnce(&mut Reply<'_>) -> Outcome) {
+    let mark = reply.mark();
+    if let Err(error) = run(reply) {
+        reply.rollback(mark);
+        reply.error(&error);
+    }
+}
+
+/// The shards that a transaction holds, locked in the order of their numbers.
+struct Held<'a> {
+    server: &'a Server,
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
+}
+
+impl<'a> Held<'a> {
+    fn lock(server: &'a Server, shards: impl Iterator<Item = usize>) -> Self {
+        let mut shards: SmallVec<[usize; 4]> = shards.collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let guards = shards
+            .into_iter()
+            .map(|index| (index, server.shards.lock(index)))
+            .collect();
+        Self { server, guards }
+    }
+
+    /// Lets go of all.
+    fn release(&mut self) {
+        self.guards.clear();
+    }
+
+    /// One of them; if all were let go of, it is taken again, alone.
+    fn shard(&mut self, index: usize) -> &mut Shard {
+        let at = self.guards.iter().position(|(held, _)| *held == index);
+        let at = at.unwrap_or_else(|| {
+            self.guards.clear();
+            self.guards.push((index, self.server.shards.lock(index)));
+            0
+        });
+        &mut self.guards[at].1
+    }
 }
 
 /// Runs a command inside a transaction that holds the lock.
@@ -359,7 +432,12 @@ fn run_in(
         Run::Wait(handler) => {
             timeout(command, arguments)?;
             if handler(txn, &mut args, reply)? == Wait::Block {
-                reply.null_array();
+                // As Redis: what moves an element replies an element, the others an array.
+                if matches!(command.keys, command::Keys::Range { last: 2, .. }) {
+                    reply.null();
+                } else {
+                    reply.null_array();
+                }
             }
         }
         Run::Sum(handler) => {

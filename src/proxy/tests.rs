@@ -343,3 +343,80 @@ fn the_table_answers_for_itself() {
     assert!(a.ask("COMMAND DOCS get").contains("$7\r\nsummary\r\n"));
     a.check("MULTI\r\nCONFIG NOSUCH\r\nEXEC", "+OK\r\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
 }
+
+#[test]
+fn a_transaction_depends_on_what_it_watched() {
+    let (_, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    a.check(
+        "MULTI\r\nSET k 1\r\nPING\r\nINCR k\r\nLPUSH k x\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n+OK\r\n+PONG\r\n:2\r\n\
+         -WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    );
+    // Keys of several shards may be watched; a change of any of them counts.
+    for other in ["a", "b", "c", "d"] {
+        a.check(&format!("WATCH k\r\nWATCH {other}"), "+OK\r\n+OK\r\n");
+        b.check(&format!("SET {other} 1"), "+OK\r\n");
+        a.check("MULTI\r\nGET k\r\nEXEC", "+OK\r\n+QUEUED\r\n*-1\r\n");
+        a.check(
+            "MULTI\r\nGET k\r\nEXEC",
+            "+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n",
+        );
+    }
+    a.check(
+        "MULTI\r\nSET k 1\r\nSET a 1\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+    );
+    a.check(
+        "MULTI\r\nSET k 5\r\nDBSIZE\r\nGET k\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n:5\r\n$1\r\n5\r\n",
+    );
+}
+
+#[test]
+fn a_blocked_client_gets_what_comes_and_only_the_first() {
+    let (server, address) = node();
+    let clients = || Client::connect(address);
+    let (mut first, mut second, mut other) = (clients(), clients(), clients());
+    let waiting = |count| {
+        wait_until(|| {
+            (0..4)
+                .map(|i| server.shards.with(i, |s| s.waiting()))
+                .sum::<usize>()
+                == count
+        });
+    };
+    first.send("BLPOP l 0");
+    waiting(1);
+    second.send("BLPOP l 0");
+    waiting(2);
+    other.check("RPUSH l x", ":1\r\n");
+    let served = "*2\r\n$1\r\nl\r\n$1\r\nx\r\n";
+    assert_eq!(first.until(served), served);
+    other.check("LLEN l", ":0\r\n");
+    waiting(1);
+    let id = other.ask("CLIENT LIST");
+    let line = id.lines().find(|line| line.contains("flags=b")).unwrap();
+    let id = line
+        .split_once("id=")
+        .unwrap()
+        .1
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    other.check(&format!("CLIENT UNBLOCK {id} ERROR"), ":1\r\n");
+    let error = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+    assert_eq!(second.until(error), error);
+    other.check(&format!("CLIENT UNBLOCK {id}"), ":0\r\n");
+    second.check("BLPOP l 0.01", "*-1\r\n");
+    second.check(
+        "MULTI\r\nBLPOP l 0\r\nBLMOVE l l LEFT LEFT 0\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n*-1\r\n$-1\r\n",
+    );
+    // A client that leaves waits no longer.
+    first.send("BLPOP l 0");
+    waiting(1);
+    drop(first);
+    waiting(0);
+}
