@@ -29,3 +29,8 @@ pub fn monotonic_ns() -> u64 {
 pub fn monotonic() -> Instant {
     Instant::now()
 }
+
+/// When [`monotonic_ns`] was zero.
+pub fn start() -> Instant {
+    *START
+}

@@ -89,6 +89,12 @@ pub const STRING_BYTES_MAX: usize = BULK_BYTES_MAX;
 /// Bytes of a key: it goes into every record of the key, and no sane name is as long.
 pub const KEY_BYTES_MAX: usize = BULK_BYTES_MAX;
 
+// --- Other regions ---
+
+/// Bytes of ops after which a shard seals its frame, though no link has asked for it: a frame is
+/// admitted whole, so a large one is a long hold of a lock elsewhere.
+pub const FRAME_BYTES: usize = 64 * KIB;
+
 // --- Shards ---
 
 /// Shards of a database, by default.

@@ -1,13 +1,19 @@
 //! A node: builds every part, starts them, and stops them in order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crdt::{Epoch, Origin, Seed};
+use crdt::{Epoch, Origin, Region, Seed};
+use geo::net::{self, Credentials, Directory, Net, PeerConfig};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Geo};
+use crate::limits;
+use crate::links::Links;
+use crate::oplog::Budget;
 use crate::proxy::{BindError, Listener, Server, Settings, Thread};
-use crate::shard::{Identity, Shard};
+use crate::shard::{Identity, Peers, Shard};
 use crate::shards::Shards;
 
 /// Why a node cannot start.
@@ -16,6 +22,12 @@ pub enum StartError {
     /// The client port is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A certificate or key is missing or wrong.
+    #[error(transparent)]
+    Tls(#[from] net::TlsError),
+    /// The port for other regions is taken, or not ours.
+    #[error("cannot listen for other regions: {0}")]
+    Geo(#[from] net::OpenError),
     /// The system refuses threads or sockets.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -26,18 +38,28 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
     let listener = Listener::bind(config.clients.listen)?;
     let server = Arc::new(Server::new(shards(config), settings(config)));
+    let credentials = config.geo.as_ref().map(credentials).transpose()?;
+    let links = link(config, &server);
     let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
     let threads = threads.collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let net = match (config.geo.as_ref(), credentials) {
+            (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, &links)?),
+            _ => None,
+        };
+        tokio::spawn(keep_tidy(Arc::clone(&server)));
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = listener.run(Arc::clone(&server), threads) => ended?,
             _ = term.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
             () = server.stop.notified() => {}
+        }
+        if let Some(net) = net {
+            net.stop().await;
         }
         tracing::info!("stopped");
         Ok(())
@@ -47,6 +69,14 @@ pub fn run(config: &Config) -> Result<(), StartError> {
 fn shards(config: &Config) -> Shards {
     let seed = Seed::from_text(config.database.as_bytes());
     let epoch = Epoch(clock::now_ms());
+    let peers = config.peers.iter().map(|peer| peer.region.id);
+    let peers = Peers {
+        members: peers
+            .chain([config.region.id])
+            .collect::<BTreeSet<Region>>(),
+        clock_drift_max_ms: config.max_clock_drift.as_millis() as u64,
+        budget: Arc::new(Budget::new(config.geo_log_bytes as u64)),
+    };
     let build = |number| {
         let (first, slots) = Shards::slots_of(number, config.shards);
         let origin = Origin::new(config.region.id, epoch);
@@ -57,9 +87,94 @@ fn shards(config: &Config) -> Shards {
             origin,
             alone: config.peers.is_empty(),
         };
-        Shard::new(identity, seed, fastrand::u64(..))
+        Shard::with_peers(identity, seed, fastrand::u64(..), peers.clone())
     };
     Shards::new(seed, (0..config.shards).map(build).collect())
+}
+
+/// How often things that are stable are dropped and folded, and keys past their deadline removed.
+const TIDY_EVERY: Duration = Duration::from_millis(100);
+/// Things that are settled in a shard under one hold of its lock.
+const SETTLED_AT_ONCE: usize = 1_000;
+/// Lanes of a link: see docs/decisions.
+const LANES: u16 = 4;
+/// Links with the other regions, if there are any, without connections.
+fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
+    if config.peers.is_empty() {
+        return None;
+    }
+    let settings = geo::proto::Config {
+        own: config.region.id,
+        database: config.database.clone(),
+        level: 1,
+        lanes: LANES,
+        window_bytes: limits::LINK_WINDOW_BYTES,
+        relay_window_bytes: limits::RELAY_WINDOW_BYTES,
+    };
+    let peers: Vec<_> = config
+        .peers
+        .iter()
+        .map(|peer| (peer.region.id, peer.region.name.clone()))
+        .collect();
+    let links = Arc::new(Links::new(
+        Arc::clone(server),
+        &settings,
+        &config.region.name,
+        &peers,
+    ));
+    let _ = server.regions.set(Arc::<Links>::clone(&links));
+    Some(links)
+}
+
+fn credentials(geo: &Geo) -> Result<Credentials, net::TlsError> {
+    Credentials::load(&geo.ca, &geo.cert, &geo.key)
+}
+
+/// Starts to call and to answer the other regions.
+fn open(
+    config: &Config,
+    geo: &Geo,
+    credentials: Credentials,
+    links: &Option<Arc<Links>>,
+) -> Result<Net, StartError> {
+    let own = (config.region.name.clone(), config.region.id);
+    let others = config
+        .peers
+        .iter()
+        .map(|peer| (peer.region.name.clone(), peer.region.id));
+    let regions: BTreeMap<String, Region> = others.chain([own]).collect();
+    let directory = Directory {
+        database: config.database.clone(),
+        regions,
+    };
+    let mut settings = net::Config::new(config.region.id, geo.listen, credentials, directory);
+    settings.tuning.lanes = LANES;
+    let handlers = links.iter().flat_map(|links| links.handlers());
+    let peers = handlers
+        .zip(&config.peers)
+        .map(|((region, handler, waker), peer)| PeerConfig {
+            region,
+            address: peer.address.clone(),
+            handler,
+            waker,
+        });
+    Ok(Net::start(settings, peers.collect())?)
+}
+
+/// Drops and folds what is stable, a shard at a time, for ever.
+async fn keep_tidy(server: Arc<Server>) {
+    let mut ticks = tokio::time::interval(TIDY_EVERY);
+    loop {
+        ticks.tick().await;
+        for index in 0..server.shards.count() {
+            while server
+                .shards
+                .with(index, |shard| shard.settle(SETTLED_AT_ONCE))
+            {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -70,7 +185,7 @@ fn settings(config: &Config) -> Settings {
         policy: config.policy,
         active_active: config.active_active,
         port: config.clients.listen.port(),
-        free: std::collections::BTreeMap::new(),
+        free: BTreeMap::new(),
     }
 }
 

@@ -9,13 +9,24 @@ mod touched;
 mod txn;
 mod waiters;
 
-use crdt::{Change, Clock, Frame, FrameWriter, Key, Origin, Seed, Slot, State, Time, Version};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use crdt::{
+    Change, Clock, Frame, FrameWriter, Key, Origin, Region, Seed, Slot, State, Time, Version,
+};
+use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
+
+use crate::limits;
+use crate::oplog::{Budget, Cursor, Keep, Log, Read};
 use touched::Touched;
 pub use touched::Watch;
 pub use txn::Txn;
 pub use waiters::Retry;
 use waiters::Waiters;
+
+/// Things that are settled at most after each change of what is stable: a short hold of the lock.
+const SETTLED_AT_ONCE: usize = 64;
 
 /// What a shard is made of; the same in every region but for the origin.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +43,17 @@ pub struct Identity {
     pub alone: bool,
 }
 
+/// What a shard knows of other regions when it starts.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// All regions of the database, ours included.
+    pub members: BTreeSet<Region>,
+    /// How far ahead of our clock a time may be, milliseconds.
+    pub clock_drift_max_ms: u64,
+    /// What the logs of the node share.
+    pub budget: Arc<Budget>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shard {
@@ -39,21 +61,28 @@ pub struct Shard {
     clock: Clock,
     origin: Origin,
     alone: bool,
+    /// The ops issued here that nobody has read yet.
     frame: FrameWriter,
-    /// What has been applied.
-    version: Version,
-    /// The last op applied of each other origin.
-    deps: Version,
-    /// The last op issued here.
-    written: Time,
+    log: Log,
+    delivery: Delivery,
     touched: Touched,
     waiters: Waiters,
     random: fastrand::Rng,
 }
 
 impl Shard {
-    /// An empty shard.
+    /// An empty shard of a database without other regions, or of one whose ops come by hand.
     pub fn new(identity: Identity, seed: Seed, chance: u64) -> Self {
+        let peers = Peers {
+            members: BTreeSet::from([identity.origin.region]),
+            clock_drift_max_ms: 0,
+            budget: Arc::new(Budget::new(limits::MIB as u64)),
+        };
+        Self::with_peers(identity, seed, chance, peers)
+    }
+
+    /// An empty shard.
+    pub fn with_peers(identity: Identity, seed: Seed, chance: u64, peers: Peers) -> Self {
         let Identity {
             number,
             first,
@@ -61,15 +90,25 @@ impl Shard {
             origin,
             alone,
         } = identity;
+        let config = DeliveryConfig {
+            own: origin,
+            members: peers.members,
+            inbox_bytes_max: limits::INBOX_BYTES_MAX,
+            max_clock_drift_ms: peers.clock_drift_max_ms,
+        };
+        let keep = if alone {
+            Keep::Nothing
+        } else {
+            Keep::WithinBudget
+        };
         Self {
             state: State::new(seed, first, slots, alone),
             clock: Clock::default(),
             origin,
             alone,
             frame: FrameWriter::new(number, origin),
-            version: Version::new(),
-            deps: Version::new(),
-            written: Time::ZERO,
+            log: Log::new(keep, peers.budget),
+            delivery: Delivery::new(config),
             touched: Touched::default(),
             waiters: Waiters::default(),
             random: fastrand::Rng::with_seed(chance),
@@ -95,34 +134,87 @@ impl Shard {
         result
     }
 
-    /// Applies a frame from another region, or from the log, from after `skip` on. The caller has
-    /// seen to it that its deps are covered and that nothing is missing before it.
-    pub fn apply(&mut self, frame: &Frame, skip: Time, now_ms: u64) {
-        for op in frame {
-            if op.stamp.time <= skip {
-                continue;
-            }
+    /// Takes a frame that came from region `from`, and applies all that has become ready.
+    pub fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
+        let answer = self.delivery.offer(frame, from, now_ms);
+        self.apply_ready(now_ms);
+        answer
+    }
+
+    /// Takes a heartbeat that came from region `from`, and applies all that has become ready.
+    pub fn heard(&mut self, heartbeat: Heartbeat, from: Region, now_ms: u64) {
+        self.delivery.heard(heartbeat, from, now_ms);
+        self.apply_ready(now_ms);
+    }
+
+    /// What to tell the others of our origin. Nothing that is issued later has a time up to `time`.
+    pub fn heartbeat(&mut self, time: Time) -> Heartbeat {
+        self.clock.observe(time);
+        self.delivery.heartbeat(time)
+    }
+
+    fn apply_ready(&mut self, now_ms: u64) {
+        while let Some((frame, skip)) = self.delivery.next_ready() {
+            self.apply(&frame, skip);
+            self.delivery.applied(&frame);
+            self.log.append(frame);
+        }
+        self.serve(now_ms);
+        self.settle(SETTLED_AT_ONCE);
+    }
+
+    /// Applies the ops of a frame that come after `skip`.
+    fn apply(&mut self, frame: &Frame, skip: Time) {
+        for op in frame.iter().filter(|op| skip < op.stamp.time) {
             let applying = self.state.begin(op.stamp, Some(&op.deps));
             for (index, effect) in (0..).zip(op.effects()) {
                 self.state.apply_effect(applying, index, &effect);
                 self.touch(effect.key, &effect.change);
             }
             self.clock.observe(op.stamp.time);
-            self.version.advance(op.stamp.origin, op.stamp.time);
-            self.deps.advance(op.stamp.origin, op.stamp.time);
         }
-        self.serve(now_ms);
     }
 
-    /// Seals the ops that have gathered since the last time, if any have.
+    /// Seals the ops that have gathered since the last time, if any have: they are in the log then.
     pub fn seal(&mut self) -> Option<Frame> {
-        self.frame.seal()
+        let frame = self.frame.seal()?;
+        self.log.append(frame.clone());
+        Some(frame)
     }
 
     /// Drops and folds what has become stable, at most `limit` things. Returns whether there may be
     /// more to do at once.
-    pub fn settle(&mut self, stable: &Version, limit: usize) -> bool {
-        self.state.settle(stable, limit)
+    pub fn settle(&mut self, limit: usize) -> bool {
+        if self.state.unsettled() == 0 {
+            return false;
+        }
+        self.state.settle(self.delivery.stable(), limit)
+    }
+
+    /// A position from which the log holds every op of `region`'s origins that `applied` lacks.
+    pub fn log_start(&self, region: Region, applied: &Version) -> Option<u64> {
+        self.log.start(region, applied).map(|cursor| cursor.0)
+    }
+
+    /// The next frame in the log at or after a position that is `wanted`.
+    pub fn log_next(&mut self, position: u64, wanted: impl FnMut(&Frame) -> bool) -> Next {
+        self.seal();
+        match self.log.read(Cursor(position), wanted) {
+            Read::Frame(frame, next) => Next::Frame(frame.clone(), next.0),
+            Read::End(next) => Next::End(next.0),
+            Read::Behind => Next::Behind,
+        }
+    }
+
+    /// How many ops in the log, other than those of `peer`, `applied` lacks.
+    pub fn log_pending(&mut self, peer: Region, applied: &Version) -> u64 {
+        self.seal();
+        self.log.pending(peer, applied)
+    }
+
+    /// What has been applied, and what others have acknowledged.
+    pub const fn delivery(&mut self) -> &mut Delivery {
+        &mut self.delivery
     }
 
     /// Notes for whoever waits on a key or watches it that it has changed.
@@ -147,12 +239,12 @@ impl Shard {
 
     /// What has been applied.
     pub const fn version(&self) -> &Version {
-        &self.version
+        self.delivery.version()
     }
 
     /// The time of the last op issued here.
     pub const fn written(&self) -> Time {
-        self.written
+        self.delivery.written()
     }
 
     /// Chance, for commands that pick at random.

@@ -3,6 +3,7 @@
 use crdt::{Applying, Change, Dot, Effect, FactId, Key, Stamp, Time};
 
 use super::txn::Txn;
+use crate::limits;
 
 /// An op that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ impl super::Shard {
             None,
         );
         if !self.alone {
-            self.frame.begin_op(time, &self.deps);
+            self.frame.begin_op(time, self.delivery.deps().0);
         }
         OpenOp {
             applying,
@@ -92,12 +93,15 @@ impl super::Shard {
         }
     }
 
-    /// Ends an op: it has its place in the log, and links may send it.
+    /// Ends an op: links may send it.
     fn close(&mut self, op: OpenOp) {
-        if !self.alone {
-            self.frame.end_op();
+        self.delivery.issued(op.time);
+        if self.alone {
+            return;
         }
-        self.version.advance(self.origin, op.time);
-        self.written = op.time;
+        self.frame.end_op();
+        if limits::FRAME_BYTES < self.frame.len() {
+            self.seal();
+        }
     }
 }

@@ -1,0 +1,320 @@
+//! Links with the other regions: a `geo` link for each peer, over the shards of this node.
+//!
+//! The driver's calls come in here and reach the link under its lock, which reaches one shard at a
+//! time under its lock, never the other way round. A client's write only wakes the links.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crdt::{Frame, Region, Time, Version};
+use geo::net::{Accept, Ended, Handler, Reject, Transmit, Waker};
+use geo::proto::{
+    self, Delivery, Event, Fault, Heartbeat, Link, LinkError, LinkState, Next, Offer, Reach,
+};
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::proxy::{RegionState, Regions, Server};
+
+/// What the links of a node share.
+#[derive(Debug)]
+struct Common {
+    server: Arc<Server>,
+    reach: Mutex<Reach>,
+    wakers: Vec<Waker>,
+}
+
+impl Common {
+    fn wake(&self) {
+        self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+/// The shards, as a link sees them.
+struct Reached<'a>(&'a Common);
+
+impl proto::Shards for Reached<'_> {
+    fn count(&self) -> u16 {
+        self.0.server.shards.count() as u16
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
+
+    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
+        run(&mut self.0.reach.lock());
+    }
+
+    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| run(shard.delivery()));
+    }
+
+    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.heartbeat(time))
+    }
+
+    fn offer(&mut self, frame: Frame, from: Region) -> Offer {
+        let shard = frame.shard();
+        let answer = self.0.server.shards.with(shard.into(), |shard| {
+            shard.offer(frame, from, clock::now_ms())
+        });
+        self.0.wake();
+        answer
+    }
+
+    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
+        let now_ms = clock::now_ms();
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.heard(heartbeat, from, now_ms));
+    }
+
+    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_start(region, applied))
+    }
+
+    fn next_frame(
+        &mut self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_next(position, wanted))
+    }
+
+    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_pending(peer, applied))
+    }
+}
+
+/// Our side of the link with one peer.
+#[derive(Debug)]
+pub struct PeerLink {
+    name: String,
+    link: Mutex<Link>,
+    common: Arc<Common>,
+}
+
+impl PeerLink {
+    /// Runs on the link, and tells what has happened.
+    fn with<R>(&self, run: impl FnOnce(&mut Link, &mut Reached<'_>) -> R) -> R {
+        let mut link = self.link.lock();
+        let result = run(&mut link, &mut Reached(&self.common));
+        while let Some(event) = link.poll_event() {
+            self.tell(&event);
+        }
+        result
+    }
+
+    fn tell(&self, event: &Event) {
+        let region = self.name.as_str();
+        match event {
+            Event::Up => tracing::info!(region, "link is up"),
+            Event::Down(why) => tracing::warn!(region, ?why, "link is down"),
+            Event::Behind { shard } => tracing::error!(
+                region,
+                shard,
+                "the log no longer reaches back to what this region lacks: it gets nothing more of this shard"
+            ),
+            Event::Late(frame) => tracing::warn!(
+                region,
+                origin = %frame.origin(),
+                ops = frame.ops(),
+                "ops of an origin that is closed have turned up"
+            ),
+            Event::Refused { origin, refusal } => {
+                tracing::warn!(region, %origin, ?refusal, "a frame was refused");
+            }
+        }
+    }
+}
+
+/// A moment as links count them.
+fn moment(now: Instant) -> proto::Instant {
+    proto::Instant(now.saturating_duration_since(clock::start()).as_nanos() as u64)
+}
+
+fn reject(error: &LinkError) -> Reject {
+    Reject {
+        reason: error.to_string(),
+        needs_operator: error.fault() == Fault::Setup,
+    }
+}
+
+impl Handler for PeerLink {
+    fn connected(&self, now: Instant) {
+        self.with(|link, _| link.connected(moment(now)));
+    }
+
+    fn disconnected(&self, now: Instant, why: &Ended) {
+        tracing::info!(region = self.name, %why, "connection ended");
+        self.with(|link, shards| link.disconnected(moment(now), shards));
+    }
+
+    fn control(&self, now: Instant, message: &[u8]) -> Result<(), Reject> {
+        self.with(|link, shards| link.handle_control(moment(now), message, shards))
+            .map_err(|error| reject(&error))
+    }
+
+    fn frame(&self, now: Instant, frame: Bytes) -> Result<Accept, Reject> {
+        let taken = self.with(|link, shards| link.handle_frame(moment(now), frame, shards));
+        match taken {
+            Ok(proto::Accept::Taken) => Ok(Accept::Taken),
+            Ok(proto::Accept::Later) => Ok(Accept::Later),
+            Err(error) => Err(reject(&error)),
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> Result<(), Reject> {
+        self.with(|link, shards| {
+            let was_up = link.is_up();
+            link.handle_timeout(moment(now), shards);
+            if was_up && !link.is_up() {
+                let reason = "the peer has been silent for three seconds".to_owned();
+                return Err(Reject {
+                    reason,
+                    needs_operator: false,
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let at = self.link.lock().poll_timeout()?;
+        Some(clock::start() + Duration::from_nanos(at.0))
+    }
+
+    fn poll(&self, now: Instant) -> Option<Transmit> {
+        let transmit = self.with(|link, shards| link.poll_transmit(moment(now), shards))?;
+        Some(match transmit {
+            proto::Transmit::Control(message) => Transmit::Control(message),
+            proto::Transmit::Frame { lane, bytes } => Transmit::Frame { lane, bytes },
+        })
+    }
+}
+
+/// All links of a node.
+#[derive(Debug)]
+pub struct Links {
+    own: (Region, String),
+    common: Arc<Common>,
+    links: BTreeMap<Region, Arc<PeerLink>>,
+}
+
+impl Links {
+    /// Links, without connections, to these regions.
+    pub fn new(
+        server: Arc<Server>,
+        config: &proto::Config,
+        own_name: &str,
+        peers: &[(Region, String)],
+    ) -> Self {
+        let wakers = peers.iter().map(|_| Waker::default()).collect();
+        let now = proto::Instant(clock::monotonic_ns());
+        let reach = Mutex::new(Reach::new(peers.iter().map(|peer| peer.0), now));
+        let common = Arc::new(Common {
+            server,
+            reach,
+            wakers,
+        });
+        let link = |(region, name): &(Region, String)| {
+            let link = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
+            let link = PeerLink {
+                name: name.clone(),
+                link,
+                common: Arc::clone(&common),
+            };
+            (*region, Arc::new(link))
+        };
+        let links = peers.iter().map(link).collect();
+        Self {
+            own: (config.own, own_name.to_owned()),
+            common,
+            links,
+        }
+    }
+
+    /// Each peer's link, and what wakes the task that sends to it.
+    pub fn handlers(&self) -> impl Iterator<Item = (Region, Arc<PeerLink>, Waker)> + '_ {
+        let wakers = self.common.wakers.iter();
+        self.links
+            .iter()
+            .zip(wakers)
+            .map(|((&region, link), waker)| (region, Arc::clone(link), waker.clone()))
+    }
+}
+
+impl Regions for Links {
+    fn wake(&self) {
+        self.common.wake();
+    }
+
+    fn list(&self, _now_ms: u64) -> Vec<RegionState> {
+        let now = proto::Instant(clock::monotonic_ns());
+        let own = RegionState {
+            name: self.own.1.clone(),
+            id: self.own.0.id(),
+            is_self: true,
+            state: "self",
+            lag_ms: 0,
+            pending_ops: 0,
+        };
+        let other = |(region, link): (&Region, &Arc<PeerLink>)| {
+            link.with(|link_state, shards| {
+                let stats = link_state.stats(now, shards);
+                let state = match link_state.state(now, shards) {
+                    LinkState::Live => "live",
+                    LinkState::Lagging => "lagging",
+                    LinkState::Down => "down",
+                };
+                RegionState {
+                    name: link.name.clone(),
+                    id: region.id(),
+                    is_self: false,
+                    state,
+                    lag_ms: stats.lag_ms,
+                    pending_ops: stats.pending_ops,
+                }
+            })
+        };
+        let mut all: Vec<_> = self.links.iter().map(other).chain([own]).collect();
+        all.sort_by_key(|region| region.id);
+        all
+    }
+
+    fn applied(&self, wanted: &[(usize, Version)]) -> usize {
+        let has = |region: Region| {
+            wanted.iter().all(|(shard, version)| {
+                self.common.server.shards.with(*shard, |shard| {
+                    let heard = shard.delivery().latest_of(region);
+                    heard.is_some_and(|heard| {
+                        version
+                            .iter()
+                            .all(|(origin, time)| time <= heard.applied.get(origin))
+                    })
+                })
+            })
+        };
+        self.links.keys().filter(|&&region| has(region)).count()
+    }
+}
