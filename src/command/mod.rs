@@ -9,6 +9,7 @@ pub mod error;
 pub mod number;
 pub mod reply;
 
+mod bitmap;
 mod client;
 mod config;
 pub(crate) mod connection;
@@ -31,6 +32,7 @@ mod region;
 mod scan;
 mod server;
 mod set;
+mod sort;
 mod string;
 pub mod subcommand;
 mod table;

@@ -344,11 +344,12 @@ fn sdiffstore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn sintercard(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let names = args.counted_keys().map_err(|error| match error {
-        CommandError::Syntax => {
+    let names = args.counted_keys().map_err(|error| {
+        if error == CommandError::Syntax {
             CommandError::text("ERR Number of keys can't be greater than number of args")
+        } else {
+            error
         }
-        error => error,
     })?;
     let mut limit = 0;
     while !args.is_empty() {

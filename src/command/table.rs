@@ -9,6 +9,8 @@ use super::{Command, CommandError};
 static FAMILIES: &[&[Command]] = &[
     super::string::COMMANDS,
     super::counter::COMMANDS,
+    super::bitmap::COMMANDS,
+    super::sort::COMMANDS,
     super::zset::COMMANDS,
     super::zset::range::COMMANDS,
     super::zset::pop::COMMANDS,

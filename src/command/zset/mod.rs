@@ -114,7 +114,11 @@ impl AddOptions {
     fn check(self, pairs: usize) -> Outcome {
         let line = if self.nx && self.xx {
             "ERR XX and NX options at the same time are not compatible"
-        } else if (self.gt && self.nx) || (self.lt && self.nx) || (self.gt && self.lt) {
+        } else if 1 < [self.gt, self.lt, self.nx]
+            .into_iter()
+            .filter(|&set| set)
+            .count()
+        {
             "ERR GT, LT, and/or NX options at the same time are not compatible"
         } else if self.increment && 1 < pairs {
             "ERR INCR option supports a single increment-element pair"
@@ -150,16 +154,9 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     let scores = scores?;
     txn.sorted_set(&key)?;
     if options.increment {
-        return match increment(txn, &key, pairs[0][1], scores[0], options)? {
-            Some(score) => {
-                reply.double(score);
-                Ok(())
-            }
-            None => {
-                reply.null();
-                Ok(())
-            }
-        };
+        let score = increment(txn, &key, pairs[0][1], scores[0], options)?;
+        reply_score(reply, score);
+        return Ok(());
     }
     let (mut added, mut changed) = (0, 0);
     for ([_, member], score) in pairs.iter().zip(scores) {
@@ -167,7 +164,7 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
         if options.allow(old, score) {
             txn.zset_set(&key, member, score);
             added += usize::from(old.is_none());
-            changed += usize::from(old.is_some_and(|old| old != score));
+            changed += usize::from(old.is_some_and(|old| old < score || score < old));
         }
     }
     reply.count(added + if options.changed { changed } else { 0 });

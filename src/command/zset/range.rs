@@ -248,7 +248,9 @@ impl<'a> Query<'a> {
             return 0..0;
         };
         let offset = offset.min(ranks.len());
-        let count = usize::try_from(count).map_or(ranks.len(), |count| count.min(ranks.len()));
+        let count = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .min(ranks.len());
         if self.reverse {
             let end = ranks.end - offset;
             end.saturating_sub(count).max(ranks.start)..end
