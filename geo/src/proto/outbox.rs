@@ -28,13 +28,40 @@ struct Sent {
     bytes: usize,
 }
 
-/// Which frames to look for.
+/// Frames that are under way, and their bytes.
+#[derive(Debug, Default)]
+struct Flight {
+    frames: VecDeque<Sent>,
+    bytes: usize,
+}
+
+impl Flight {
+    fn push(&mut self, frame: &Frame) {
+        let bytes = frame.bytes().len();
+        self.bytes += bytes;
+        self.frames.push_back(Sent {
+            origin: frame.origin(),
+            last: frame.last(),
+            bytes,
+        });
+    }
+
+    /// Forgets what has arrived.
+    fn settle(&mut self, applied: &Version) {
+        self.frames
+            .retain(|sent| applied.get(sent.origin) < sent.last);
+        self.bytes = self.frames.iter().map(|sent| sent.bytes).sum();
+    }
+}
+
+/// Which frames to look for. Each kind goes out in the order of the log, so that whatever a frame
+/// depends on comes before it, on the same or on another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     /// Those of our own region, which nobody else need send.
     Own,
-    /// Those of this region, which the peer asked for.
-    Relayed(Region),
+    /// Those that the peer asked for.
+    Relayed,
 }
 
 /// What a look into the log gave.
@@ -58,10 +85,11 @@ pub(super) struct Outbox {
     place: Place,
     /// Whether it has been said that `place` was behind.
     has_complained: bool,
-    relays: BTreeMap<Region, (Epoch, Place)>,
-    /// Of our own frames, in the order in which they were sent.
-    own_flight: VecDeque<Sent>,
-    relay_flight: VecDeque<Sent>,
+    /// What the peer wants: epochs of these regions below these.
+    wants: BTreeMap<Region, Epoch>,
+    relay_place: Place,
+    flight: Flight,
+    relay_flight: Flight,
 }
 
 impl Outbox {
@@ -73,72 +101,51 @@ impl Outbox {
             peer,
             place: Place::Unset,
             has_complained: false,
-            relays: BTreeMap::new(),
-            own_flight: VecDeque::new(),
-            relay_flight: VecDeque::new(),
+            wants: BTreeMap::new(),
+            relay_place: Place::Unset,
+            flight: Flight::default(),
+            relay_flight: Flight::default(),
         }
     }
 
-    /// Takes the peer's news. Returns how many bytes of own and of relayed frames have arrived.
-    pub(super) fn heard(&mut self, heartbeat: Heartbeat) -> (usize, usize) {
+    /// Takes the peer's news.
+    pub(super) fn heard(&mut self, heartbeat: Heartbeat) {
         self.sent.join(&heartbeat.applied);
-        let applied = &heartbeat.applied;
-        let arrived = |flight: &mut VecDeque<Sent>| {
-            let mut bytes = 0;
-            flight.retain(|sent| {
-                let is_there = sent.last <= applied.get(sent.origin);
-                bytes += if is_there { sent.bytes } else { 0 };
-                !is_there
-            });
-            bytes
-        };
-        let arrived = (
-            arrived(&mut self.own_flight),
-            arrived(&mut self.relay_flight),
-        );
+        self.flight.settle(&heartbeat.applied);
+        self.relay_flight.settle(&heartbeat.applied);
         self.peer = heartbeat;
         // What it got from others may be what our log had lost.
-        for place in self.places() {
+        for place in [&mut self.place, &mut self.relay_place] {
             if *place == Place::Behind {
                 *place = Place::Unset;
             }
         }
-        arrived
     }
 
-    /// Starts again from what the peer has. Returns how many bytes of own and of relayed frames
-    /// are given up.
-    pub(super) fn again(&mut self, applied: Version) -> (usize, usize) {
+    /// Starts again from what the peer has.
+    pub(super) fn again(&mut self, applied: Version) {
         self.sent = applied.clone();
         self.peer.applied = applied;
-        for place in self.places() {
-            *place = Place::Unset;
-        }
-        let given_up = |flight: &mut VecDeque<Sent>| flight.drain(..).map(|sent| sent.bytes).sum();
-        (
-            given_up(&mut self.own_flight),
-            given_up(&mut self.relay_flight),
-        )
+        self.place = Place::Unset;
+        self.relay_place = Place::Unset;
+        self.flight = Flight::default();
+        self.relay_flight = Flight::default();
     }
 
-    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
-        let relays = self.relays.values_mut().map(|(_, place)| place);
-        std::iter::once(&mut self.place).chain(relays)
-    }
-
-    /// Replaces what the peer wants of other regions.
-    pub(super) fn wants(&mut self, wants: impl IntoIterator<Item = (Region, Epoch)>) {
-        let before = std::mem::take(&mut self.relays);
-        for (region, below) in wants {
-            let known = before.get(&region).filter(|(epoch, _)| *epoch == below);
-            let place = known.map_or(Place::Unset, |(_, place)| *place);
-            self.relays.insert(region, (below, place));
+    /// Replaces what the peer wants.
+    pub(super) fn wants(&mut self, wants: impl Iterator<Item = (Region, Epoch)>) {
+        let wants: BTreeMap<Region, Epoch> = wants.collect();
+        if wants != self.wants {
+            self.wants = wants;
+            self.relay_place = Place::Unset;
+            // What is under way may wait for what is wanted only now.
+            self.relay_flight = Flight::default();
         }
     }
 
-    /// The regions that the peer wants.
+    /// The regions whose ops the peer wants.
     pub(super) fn wanted(&self) -> impl Iterator<Item = Region> + '_ {
-        self.relays.keys().copied()
+        self.wants.keys().copied()
     }
 
     /// Whether the log no longer reaches back to what the peer lacks.
@@ -146,84 +153,109 @@ impl Outbox {
         self.place == Place::Behind
     }
 
+    /// Bytes of a kind that are under way.
+    pub(super) const fn in_flight(&self, which: Which) -> usize {
+        match which {
+            Which::Own => self.flight.bytes,
+            Which::Relayed => self.relay_flight.bytes,
+        }
+    }
+
     /// The next frame to send, which from then on counts as under way.
     pub(super) fn next(&mut self, which: Which, shards: &mut dyn Shards) -> Found {
-        let (region, epochs, mut place) = match which {
+        let mut wants = BTreeMap::new();
+        match which {
             Which::Own => {
                 // Of our ended epochs it gets what it asks for.
                 let mut epoch = Epoch(0);
                 shards.delivery(self.shard, &mut |delivery| epoch = delivery.own().epoch);
-                (self.own, epoch..Epoch(u64::MAX), self.place)
+                wants.insert(self.own, epoch..Epoch(u64::MAX));
             }
-            Which::Relayed(region) => match self.relays.get(&region) {
-                Some(&(below, place)) => (region, Epoch(0)..below, place),
-                None => return Found::Nothing,
-            },
+            Which::Relayed if self.wants.is_empty() => return Found::Nothing,
+            Which::Relayed => {
+                wants.extend(
+                    self.wants
+                        .iter()
+                        .map(|(&region, &end)| (region, Epoch(0)..end)),
+                );
+            }
+        }
+        let mut place = match which {
+            Which::Own => self.place,
+            Which::Relayed => self.relay_place,
         };
-        let mut found = self.look(region, &epochs, &mut place, shards);
-        match which {
+        let frame = self.look(&wants, &mut place, shards);
+        if let Some(frame) = &frame {
+            self.sent.advance(frame.origin(), frame.last());
+        }
+        let flight = match which {
             Which::Own => {
                 self.place = place;
-                if place == Place::Behind && !self.has_complained {
-                    found = Found::Behind;
-                }
-                self.has_complained = place == Place::Behind;
+                &mut self.flight
             }
-            Which::Relayed(region) => {
-                self.relays.insert(region, (epochs.end, place));
+            Which::Relayed => {
+                self.relay_place = place;
+                &mut self.relay_flight
             }
+        };
+        if let Some(frame) = frame {
+            flight.push(&frame);
+            return Found::Frame(frame);
         }
-        if let Found::Frame(frame) = &found {
-            let (origin, last, bytes) = (frame.origin(), frame.last(), frame.bytes().len());
-            self.sent.advance(origin, last);
-            let flight = match which {
-                Which::Own => &mut self.own_flight,
-                Which::Relayed(_) => &mut self.relay_flight,
-            };
-            flight.push_back(Sent {
-                origin,
-                last,
-                bytes,
-            });
+        let is_news = self.is_behind() && !self.has_complained;
+        self.has_complained = self.is_behind();
+        if is_news {
+            Found::Behind
+        } else {
+            Found::Nothing
         }
-        found
     }
 
     fn look(
         &self,
-        region: Region,
-        epochs: &Range<Epoch>,
+        wants: &BTreeMap<Region, Range<Epoch>>,
         place: &mut Place,
         shards: &mut dyn Shards,
-    ) -> Found {
+    ) -> Option<Frame> {
         if *place == Place::Unset {
-            let start = shards.start(self.shard, region, &self.sent);
-            *place = start.map_or(Place::Behind, Place::At);
+            *place = self.start(wants, shards);
         }
         let Place::At(position) = *place else {
-            return Found::Nothing;
+            return None;
         };
         let mut wanted = |frame: &Frame| {
             let origin = frame.origin();
-            origin.region == region
-                && epochs.contains(&origin.epoch)
+            wants
+                .get(&origin.region)
+                .is_some_and(|epochs| epochs.contains(&origin.epoch))
                 && self.sent.get(origin) < frame.last()
         };
         match shards.next_frame(self.shard, position, &mut wanted) {
             Next::Frame(frame, next) => {
                 *place = Place::At(next);
-                Found::Frame(frame)
+                Some(frame)
             }
             Next::End(next) => {
                 *place = Place::At(next);
-                Found::Nothing
+                None
             }
             Next::Behind => {
-                // What was dropped may be what the peer has: find a new start once.
-                let start = shards.start(self.shard, region, &self.sent);
-                *place = start.map_or(Place::Behind, Place::At);
-                Found::Nothing
+                // What was dropped may be what the peer has: look again from there.
+                *place = self.start(wants, shards);
+                None
             }
         }
+    }
+
+    /// Where to start, if the log reaches back to what the peer lacks of all that it wants.
+    fn start(&self, wants: &BTreeMap<Region, Range<Epoch>>, shards: &mut dyn Shards) -> Place {
+        let mut start = u64::MAX;
+        for &region in wants.keys() {
+            match shards.start(self.shard, region, &self.sent) {
+                Some(position) => start = start.min(position),
+                None => return Place::Behind,
+            }
+        }
+        Place::At(start)
     }
 }

@@ -44,7 +44,7 @@ pub struct Setup {
     pub jitter_ms: u64,
     /// How many of 100 messages and frames take a round trip more.
     pub loss_percent: u64,
-    /// Bytes of frames that may wait in an inbox, and be on their way on a link.
+    /// Bytes of a shard's frames that may be on their way on a link; an inbox takes four times that.
     pub bytes_max: usize,
 }
 
@@ -154,7 +154,7 @@ impl Net {
         let delivery = DeliveryConfig {
             own: Origin::new(own, epoch),
             members: members.clone(),
-            inbox_bytes_max: setup.bytes_max,
+            inbox_bytes_max: 4 * setup.bytes_max,
             max_clock_drift_ms: 500,
         };
         let shard = |number| SimShard::new(number, delivery.clone());

@@ -16,9 +16,9 @@ pub struct Config {
     pub level: u32,
     /// Lanes for our own frames, 0 to `lanes − 1`; number `lanes` is for those of others.
     pub lanes: u16,
-    /// Bytes of our own frames that may be under way.
+    /// Bytes of one shard's frames of our own that may be under way; less than an inbox takes.
     pub window_bytes: usize,
-    /// Bytes of other regions' frames that may be under way.
+    /// Bytes of one shard's frames of other regions that may be under way.
     pub relay_window_bytes: usize,
 }
 

@@ -2,9 +2,13 @@
 //!
 //! After a hello each way a link sends what the peer lacks: ops of its own region, and of others
 //! those that the peer asks for because it cannot get them directly. It says several times a second
-//! how far its own shards are, and soon after it has taken a frame that it has. Bytes under way are
-//! bounded by windows, one for our own ops and one for those of others, so that neither can wait
-//! for the other; frames of others have a lane of their own for the same reason.
+//! how far its own shards are, and soon after it has taken a frame that it has.
+//!
+//! Frames may wait at the receiver for each other across links, so no frame may hold up one that it
+//! waits for. Therefore bytes under way are bounded by windows a shard, one for our own ops and one
+//! for those of others; each kind goes out in the order of the log; and frames of others have a
+//! lane of their own. An inbox takes more than a window, so a lane is only ever held up by a clock
+//! that is ahead, or by a peer that does not keep to this.
 //!
 //! A shard whose log no longer reaches back to what the peer lacks sends nothing and says so
 //! ([`Event::Behind`]) rather than skip.
@@ -31,8 +35,7 @@ const BEAT: Span = Span::from_ms(200);
 const ACK_DELAY: Span = Span::from_ms(2);
 /// A peer that says nothing for so long is down.
 const SILENCE: Span = Span::from_ms(3_000);
-/// Least time between two requests to send a shard's frames again.
-const AGAIN: Span = Span::from_ms(200);
+
 /// Events that wait to be polled; beyond that no frame is taken.
 const EVENTS_MAX: usize = 256;
 /// Beats are skipped while so many control messages wait to be sent.
@@ -66,10 +69,9 @@ struct Conversation {
     /// Shards that have taken frames since we last spoke of them.
     dirty: BTreeSet<u16>,
     ack_at: Option<Instant>,
-    /// Bytes under way: our own, and relayed.
-    flight: (usize, usize),
-    /// When we last asked for a shard's frames again.
-    asked: BTreeMap<u16, Instant>,
+
+    /// Shards whose frames must be sent again.
+    asks: BTreeSet<u16>,
     /// Whose turn it is to send.
     turn: u16,
     is_relays_turn: bool,
@@ -192,8 +194,7 @@ impl Link {
             }
             (Phase::Up, Message::Again { shard, applied }) => {
                 self.check_shard(shard)?;
-                let given_up = self.talk.outboxes[usize::from(shard)].again(applied);
-                self.release(given_up);
+                self.talk.outboxes[usize::from(shard)].again(applied);
                 Ok(())
             }
         }
@@ -216,7 +217,9 @@ impl Link {
         match shards.offer(frame, self.peer) {
             Offer::Ahead | Offer::Full => return Ok(Accept::Later),
             Offer::Ready | Offer::Waiting | Offer::Duplicate => {}
-            Offer::Gap => self.ask_again(now, shard, shards),
+            Offer::Gap => {
+                self.talk.asks.insert(shard);
+            }
             Offer::Late(frame) => self.events.push_back(Event::Late(frame)),
             Offer::Refused(Refusal::Ours | Refusal::Stranger) => {
                 return Err(LinkError::Forged {
@@ -225,6 +228,7 @@ impl Link {
                 });
             }
             Offer::Refused(refusal @ Refusal::Ended) => {
+                self.talk.asks.insert(shard); // What is refused now may be final soon.
                 self.stats.frames_refused += 1;
                 self.events.push_back(Event::Refused { origin, refusal });
             }
@@ -314,7 +318,8 @@ impl Link {
     pub fn stats(&self, now: Instant, shards: &mut dyn Shards) -> Stats {
         let mut stats = self.stats;
         stats.lag_ms = self.lag_ms(now, shards);
-        stats.in_flight_bytes = self.talk.flight.0 + self.talk.flight.1;
+        let in_flight = |o: &Outbox| o.in_flight(Which::Own) + o.in_flight(Which::Relayed);
+        stats.in_flight_bytes = self.talk.outboxes.iter().map(in_flight).sum();
         stats.shards_behind = self.talk.outboxes.iter().filter(|o| o.is_behind()).count();
         stats.pending_ops = (0..shards.count())
             .map(|shard| self.pending(shard, shards))
@@ -373,14 +378,6 @@ impl Link {
                 origin,
             })
         }
-    }
-
-    fn release(&mut self, (own, relayed): (usize, usize)) {
-        let flight = &mut self.talk.flight;
-        *flight = (
-            flight.0.saturating_sub(own),
-            flight.1.saturating_sub(relayed),
-        );
     }
 
     // --- What the peer says ---
@@ -445,8 +442,7 @@ impl Link {
                 announced: Vec::new(),
                 ..heartbeat.clone()
             };
-            let arrived = self.talk.outboxes[usize::from(shard)].heard(bare);
-            self.release(arrived);
+            self.talk.outboxes[usize::from(shard)].heard(bare);
             shards.heard(shard, heartbeat, self.peer);
         }
         if all {
@@ -458,23 +454,6 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    fn ask_again(&mut self, now: Instant, shard: u16, shards: &mut dyn Shards) {
-        if self
-            .talk
-            .asked
-            .get(&shard)
-            .is_some_and(|&asked| now < asked + AGAIN)
-        {
-            return;
-        }
-        self.talk.asked.insert(shard, now);
-        let mut applied = Version::new();
-        shards.delivery(shard, &mut |delivery| applied = delivery.applied_ops());
-        self.talk
-            .control
-            .push_back(Message::Again { shard, applied });
     }
 
     /// The next frame that the peer lacks and a window has room for, shards taking turns.
@@ -493,24 +472,23 @@ impl Link {
 
     fn next_of_shard(&mut self, shard: u16, shards: &mut dyn Shards) -> Option<Transmit> {
         let outbox = &mut self.talk.outboxes[usize::from(shard)];
-        let mut turns: Vec<Which> = Vec::new();
-        if self.talk.flight.0 < self.config.window_bytes {
-            turns.push(Which::Own);
-        }
-        if self.talk.flight.1 < self.config.relay_window_bytes {
-            turns.extend(outbox.wanted().map(Which::Relayed));
-        }
+        let mut turns = [
+            (Which::Own, self.config.window_bytes),
+            (Which::Relayed, self.config.relay_window_bytes),
+        ];
         if self.talk.is_relays_turn {
             turns.reverse();
         }
-        for which in turns {
+        for (which, window) in turns {
+            if window <= outbox.in_flight(which) {
+                continue;
+            }
             match outbox.next(which, shards) {
                 Found::Nothing => {}
                 Found::Behind => self.events.push_back(Event::Behind { shard }),
                 Found::Frame(frame) => {
-                    let bytes = frame.bytes().clone();
                     self.talk.is_relays_turn = !self.talk.is_relays_turn;
-                    return Some(self.sent(which, shard, bytes));
+                    return Some(self.sent(which, shard, frame.bytes().clone()));
                 }
             }
         }
@@ -520,15 +498,12 @@ impl Link {
     fn sent(&mut self, which: Which, shard: u16, bytes: Bytes) -> Transmit {
         self.stats.frames_sent += 1;
         self.stats.frame_bytes_sent += bytes.len() as u64;
+        let lanes = self.config.lanes.max(1);
         let lane = match which {
-            Which::Own => {
-                self.talk.flight.0 += bytes.len();
-                shard % self.config.lanes.max(1)
-            }
-            Which::Relayed(_) => {
+            Which::Own => shard % lanes,
+            Which::Relayed => {
                 self.stats.frames_relayed += 1;
-                self.talk.flight.1 += bytes.len();
-                self.config.lanes.max(1)
+                lanes
             }
         };
         Transmit::Frame { lane, bytes }

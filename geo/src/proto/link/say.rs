@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{Epoch, Region, Time};
+use crdt::{Epoch, Region, Time, Version};
 
 use super::Link;
 
@@ -94,6 +94,13 @@ impl Link {
             all: true,
             shards: news,
         });
+        for shard in std::mem::take(&mut self.talk.asks) {
+            let mut applied = Version::new();
+            shards.delivery(shard, &mut |delivery| applied = delivery.applied_ops());
+            self.talk
+                .control
+                .push_back(Message::Again { shard, applied });
+        }
         let wants = self.wants(now, shards);
         if wants != self.talk.wants {
             self.talk.wants.clone_from(&wants);
