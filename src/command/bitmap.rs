@@ -49,25 +49,11 @@ pub(super) const COMMANDS: &[Command] = &[
             bitop,
         )
     },
-    row(
-        ("BITFIELD", -2),
-        WRITE,
-        BITS_MERGE,
-        "Reads and writes integers of any width.",
-        bitfield,
-    ),
-    row(
-        ("BITFIELD_RO", -2),
-        READ.and(Flags::FAST),
-        "",
-        "Reads integers of any width.",
-        bitfield_ro,
-    ),
 ];
 
 type Handler = fn(&mut Txn<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;
 
-const fn row(
+pub(super) const fn row(
     (name, arity): (&'static str, i32),
     flags: Flags,
     conflict: &'static str,
@@ -86,12 +72,16 @@ const fn row(
     }
 }
 
-fn string_of<'t>(txn: &'t Txn<'_>, key: &Key<'_>) -> Result<Cow<'t, [u8]>, CommandError> {
+/// The string at a key; an empty one if there is none.
+pub(super) fn string_of<'t>(
+    txn: &'t Txn<'_>,
+    key: &Key<'_>,
+) -> Result<Cow<'t, [u8]>, CommandError> {
     Ok(txn.string(key)?.unwrap_or_default())
 }
 
 /// A bit; those beyond the end are 0.
-fn bit(value: &[u8], at: u64) -> bool {
+pub(super) fn bit(value: &[u8], at: u64) -> bool {
     let byte = usize::try_from(at / 8).ok().and_then(|at| value.get(at));
     byte.is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0)
 }
@@ -102,7 +92,7 @@ fn offset(args: &mut Args<'_>) -> Result<u64, CommandError> {
 }
 
 /// An offset in units of so many bits.
-fn offset_in(text: &[u8], unit: i64) -> Result<u64, CommandError> {
+pub(super) fn offset_in(text: &[u8], unit: i64) -> Result<u64, CommandError> {
     crdt::parse_integer(text)
         .and_then(|offset| offset.checked_mul(unit))
         .and_then(|offset| u64::try_from(offset).ok())
@@ -226,7 +216,7 @@ fn find_bit(value: &[u8], bits: std::ops::Range<u64>, wanted: bool) -> Option<u6
     let skipped: u8 = if wanted { 0 } else { 0xff };
     let mut at = bits.start;
     while at < bits.end {
-        if at % 8 == 0 && value[(at / 8) as usize] == skipped {
+        if at.is_multiple_of(8) && value[(at / 8) as usize] == skipped {
             at += 8;
         } else if bit(value, at) == wanted {
             return Some(at);
@@ -280,223 +270,6 @@ fn bitop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
         txn.string_set(&target, &result, Attached::Deadline(Deadline::Never));
     }
     reply.count(length);
-    Ok(())
-}
-
-/// An integer type of `BITFIELD`.
-#[derive(Clone, Copy, Debug)]
-struct Integer {
-    signed: bool,
-    width: u8,
-}
-
-/// What happens to a value that its type cannot hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Overflow {
-    Wrap,
-    Saturate,
-    Fail,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Action {
-    Get,
-    Set(i64),
-    Add(i64),
-}
-
-/// One subcommand of `BITFIELD`.
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    kind: Integer,
-    offset: u64,
-    action: Action,
-    overflow: Overflow,
-}
-
-impl Integer {
-    fn parse(text: &[u8]) -> Result<Self, CommandError> {
-        let invalid = CommandError::text(
-            "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
-        );
-        let (signed, digits) = match text {
-            [b'i', digits @ ..] => (true, digits),
-            [b'u', digits @ ..] => (false, digits),
-            _ => return Err(invalid),
-        };
-        let width = crdt::parse_integer(digits)
-            .filter(|&width| 0 < width && width <= if signed { 64 } else { 63 });
-        let width = width.and_then(|width| u8::try_from(width).ok());
-        width.map(|width| Self { signed, width }).ok_or(invalid)
-    }
-
-    /// The integer at an offset.
-    fn read(self, value: &[u8], offset: u64) -> i64 {
-        let bits = (offset..offset + u64::from(self.width))
-            .fold(0_u64, |so_far, at| so_far << 1 | u64::from(bit(value, at)));
-        self.wrap(bits.into())
-    }
-
-    /// What is left of an integer in this many bits.
-    fn wrap(self, value: i128) -> i64 {
-        let modulus = 1_i128 << self.width;
-        let rest = value.rem_euclid(modulus);
-        let is_negative = self.signed && modulus / 2 <= rest;
-        (if is_negative { rest - modulus } else { rest }) as i64
-    }
-
-    /// The integer to write for a wanted one, if any.
-    fn fit(self, wanted: i128, overflow: Overflow) -> Option<i64> {
-        let (low, high) = if self.signed {
-            let half = 1_i128 << (self.width - 1);
-            (-half, half - 1)
-        } else {
-            (0, (1_i128 << self.width) - 1)
-        };
-        match overflow {
-            _ if (low..=high).contains(&wanted) => Some(wanted as i64),
-            Overflow::Wrap => Some(self.wrap(wanted)),
-            Overflow::Saturate => Some(wanted.clamp(low, high) as i64),
-            Overflow::Fail => None,
-        }
-    }
-}
-
-impl Field {
-    fn end(&self) -> u64 {
-        self.offset + u64::from(self.kind.width)
-    }
-
-    const fn writes(&self) -> bool {
-        !matches!(self.action, Action::Get)
-    }
-
-    /// The integer to write, if any, and the one to reply.
-    fn run(&self, value: &[u8]) -> (Option<i64>, Option<i64>) {
-        let old = self.kind.read(value, self.offset);
-        match self.action {
-            Action::Get => (None, Some(old)),
-            Action::Set(wanted) => {
-                let wanted = if self.kind.signed {
-                    wanted.into()
-                } else {
-                    i128::from(wanted as u64)
-                };
-                let new = self.kind.fit(wanted, self.overflow);
-                (new, new.map(|_| old))
-            }
-            Action::Add(by) => {
-                let new = self
-                    .kind
-                    .fit(i128::from(old) + i128::from(by), self.overflow);
-                (new, new)
-            }
-        }
-    }
-}
-
-/// Takes a word that `count` arguments have to follow, if it is next.
-fn takes(args: &mut Args<'_>, word: &str, count: usize) -> bool {
-    count < args.remaining() && args.token_is(word)
-}
-
-/// Takes all subcommands.
-fn fields(args: &mut Args<'_>) -> Result<Vec<Field>, CommandError> {
-    let mut fields = Vec::new();
-    let mut overflow = Overflow::Wrap;
-    while !args.is_empty() {
-        if takes(args, "OVERFLOW", 1) {
-            overflow = if args.token_is("WRAP") {
-                Overflow::Wrap
-            } else if args.token_is("SAT") {
-                Overflow::Saturate
-            } else if args.token_is("FAIL") {
-                Overflow::Fail
-            } else {
-                return Err(CommandError::text("ERR Invalid OVERFLOW type specified"));
-            };
-            continue;
-        }
-        let make: Option<fn(i64) -> Action> = if takes(args, "GET", 2) {
-            None
-        } else if takes(args, "SET", 3) {
-            Some(Action::Set)
-        } else if takes(args, "INCRBY", 3) {
-            Some(Action::Add)
-        } else {
-            return Err(CommandError::Syntax);
-        };
-        let kind = Integer::parse(args.next()?)?;
-        let offset = match args.next()? {
-            [b'#', digits @ ..] => offset_in(digits, kind.width.into()),
-            digits => offset_in(digits, 1),
-        }?;
-        let action = match make {
-            Some(make) => make(args.int()?),
-            None => Action::Get,
-        };
-        fields.push(Field {
-            kind,
-            offset,
-            action,
-            overflow,
-        });
-    }
-    Ok(fields)
-}
-
-fn bitfield(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let key = txn.key(args.next()?);
-    let fields = fields(args)?;
-    txn.string(&key)?;
-    reply.array(fields.len());
-    for field in &fields {
-        let (new, shown) = field.run(&string_of(txn, &key)?);
-        let width = field.kind.width;
-        if let Some(new) = new {
-            let edit = Edit::Bits {
-                offset: field.offset,
-                width,
-                value: new as u64 & (u64::MAX >> (64 - width)),
-            };
-            txn.string_edit(&key, edit);
-        }
-        match shown {
-            Some(value) => reply.int(value),
-            None => reply.null(),
-        }
-    }
-    // As in Redis the string reaches as far as the fields, even if nothing was written there.
-    let end = fields.iter().filter(|f| f.writes()).map(Field::end).max();
-    if let Some(end) = end
-        && (string_of(txn, &key)?.len() as u64) < end.div_ceil(8)
-    {
-        let (offset, width, value) = (end - 1, 1, 0);
-        txn.string_edit(
-            &key,
-            Edit::Bits {
-                offset,
-                width,
-                value,
-            },
-        );
-    }
-    Ok(())
-}
-
-fn bitfield_ro(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let key = txn.key(args.next()?);
-    let fields = fields(args)?;
-    if fields.iter().any(Field::writes) {
-        return Err(CommandError::text(
-            "ERR BITFIELD_RO only supports the GET subcommand",
-        ));
-    }
-    let value = string_of(txn, &key)?;
-    reply.array(fields.len());
-    for field in &fields {
-        reply.int(field.kind.read(&value, field.offset));
-    }
     Ok(())
 }
 
@@ -578,42 +351,6 @@ mod tests {
             ("BITOP NAND r a b", "-ERR syntax error"),
             ("SADD s a", ":1"),
             ("BITOP OR r a s", WRONG_TYPE),
-        ]);
-    }
-
-    #[test]
-    fn fields_of_bits_overflow_as_asked() {
-        check(&[
-            ("BITFIELD f SET u8 0 255 GET u8 0 GET i8 0", "[:0 :255 :-1]"),
-            ("BITFIELD f INCRBY u8 0 10", "[:9]"),
-            ("BITFIELD f OVERFLOW SAT INCRBY u8 0 250", "[:255]"),
-            ("BITFIELD f OVERFLOW SAT INCRBY u8 0 -999", "[:0]"),
-            ("BITFIELD f OVERFLOW FAIL INCRBY u8 0 -1", "[nil]"),
-            ("BITFIELD f SET i8 #1 -129 GET i8 #1", "[:0 :127]"),
-            ("BITFIELD f OVERFLOW SAT INCRBY i8 #1 9", "[:127]"),
-            (
-                "BITFIELD f SET i64 0 -9223372036854775808 INCRBY i64 0 -1",
-                "[:35747322042253312 :9223372036854775807]",
-            ),
-            ("BITFIELD f GET u4 1", "[:15]"),
-            ("BITFIELD_RO f GET u4 0", "[:7]"),
-            ("BITFIELD g OVERFLOW FAIL SET u4 20 99", "[nil]"),
-            ("STRLEN g", ":3"),
-            (
-                "BITFIELD_RO f SET u4 0 1",
-                "-ERR BITFIELD_RO only supports the GET subcommand",
-            ),
-            (
-                "BITFIELD f GET u64 0",
-                "-ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
-            ),
-            ("BITFIELD f GET u8 -1", BAD_OFFSET),
-            ("BITFIELD f SET u8 0", "-ERR syntax error"),
-            (
-                "BITFIELD f OVERFLOW X GET u8 0",
-                "-ERR Invalid OVERFLOW type specified",
-            ),
-            ("BITFIELD f", "[]"),
         ]);
     }
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod number;
 pub mod reply;
 
+mod bitfield;
 mod bitmap;
 mod client;
 mod config;

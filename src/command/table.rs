@@ -9,6 +9,7 @@ use super::{Command, CommandError};
 static FAMILIES: &[&[Command]] = &[
     super::string::COMMANDS,
     super::counter::COMMANDS,
+    super::bitfield::COMMANDS,
     super::bitmap::COMMANDS,
     super::sort::COMMANDS,
     super::zset::COMMANDS,
