@@ -247,14 +247,14 @@ const FREE: &[(&str, &str, Form)] = &[
         "maxmemory-policy",
         "noeviction",
         Form::OneOf(&[
-            "noeviction",
-            "allkeys-lru",
-            "allkeys-lfu",
-            "allkeys-random",
             "volatile-lru",
             "volatile-lfu",
             "volatile-random",
             "volatile-ttl",
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "noeviction",
         ]),
     ),
     ("maxmemory-samples", "5", Form::Number),
@@ -355,7 +355,7 @@ fn set_one(server: &Server, name: &str, value: &str, apply: bool) -> Outcome {
         Form::Number => read_int(value, i64::MIN, i64::MAX).map(|_| ()),
         Form::OneOf(choices) if choices.contains(&value) => Ok(()),
         Form::OneOf(choices) => Err(format!(
-            "argument must be one of the following: {}",
+            "argument(s) must be one of the following: {}",
             choices.join(", ")
         )),
     };

@@ -166,10 +166,10 @@ fn hello(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
     }
     let mut name = None;
     while !args.is_empty() {
-        if args.token_is("AUTH") {
+        if 3 <= args.remaining() && args.token_is("AUTH") {
             let (user, password) = (args.next()?, args.next()?);
             authenticate(call, user, password)?;
-        } else if args.token_is("SETNAME") {
+        } else if 2 <= args.remaining() && args.token_is("SETNAME") {
             name = Some(check_name(args.next()?)?);
         } else {
             let option = String::from_utf8_lossy(args.next()?);

@@ -142,7 +142,7 @@ impl Entry {
 
     /// Flags, as Redis names them.
     fn flag_names(&self) -> Vec<&'static str> {
-        let outside = matches!(self.group, "connection" | "transactions");
+        let outside = self.flags.has(Flags::NO_AUTH) || self.group == "transactions";
         let names = [
             (self.flags.has(Flags::WRITE), "write"),
             (self.flags.has(Flags::READ), "readonly"),
@@ -154,6 +154,7 @@ impl Entry {
             (outside, "stale"),
             (self.flags.has(Flags::FAST), "fast"),
             (self.flags.has(Flags::NO_AUTH), "no_auth"),
+            (outside && self.flags.has(Flags::FAST), "allow_busy"),
             (
                 matches!(self.keys, Keys::Counted { .. } | Keys::Sort),
                 "movablekeys",
@@ -227,7 +228,7 @@ fn info(_: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     for name in names {
         match Entry::find(name) {
             Some(entry) => describe(&entry, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())

@@ -211,13 +211,15 @@ fn slowlog(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
 }
 
 fn slow_get(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let count = if args.is_empty() { 10 } else { args.int()? };
-    args.done()?;
-    if count < -1 {
-        return Err(CommandError::text(
+    let count = if args.is_empty() {
+        10
+    } else {
+        let count = args.int().ok().filter(|&count| -1 <= count);
+        count.ok_or(CommandError::text(
             "ERR count should be greater than or equal to -1",
-        ));
-    }
+        ))?
+    };
+    args.done()?;
     let entries = call
         .server
         .slow

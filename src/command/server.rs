@@ -1,6 +1,6 @@
 //! The node and the database as a whole.
 
-use super::{Args, Command, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::proxy::Call;
 
 /// The release of Redis whose commands these are.
@@ -51,7 +51,21 @@ fn time(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     Ok(())
 }
 
-fn shutdown(call: &mut Call<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Outcome {
+fn shutdown(call: &mut Call<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Outcome {
+    let mut abort = false;
+    while !args.is_empty() {
+        let known = ["NOSAVE", "SAVE", "NOW", "FORCE"]
+            .iter()
+            .any(|option| args.token_is(option));
+        if !known && !args.token_is("ABORT") {
+            return Err(CommandError::Syntax);
+        }
+        abort |= !known;
+    }
+    if abort {
+        // It stops at once, or not at all.
+        return Err(CommandError::text("ERR No shutdown in progress."));
+    }
     call.session.closing = true;
     call.server.stop.notify_one();
     Ok(())

@@ -311,7 +311,7 @@ fn the_table_answers_for_itself() {
     let text = a.ask("COMMAND INFO get nosuch config|get");
     assert!(text.starts_with(&format!("*3\r\n{described}")), "{text}");
     assert!(
-        text.contains("*-1\r\n*10\r\n$10\r\nconfig|get\r\n"),
+        text.contains("$-1\r\n*10\r\n$10\r\nconfig|get\r\n"),
         "{text}"
     );
     a.check(
