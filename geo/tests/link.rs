@@ -271,4 +271,6 @@ fn regions_of_two_databases_or_shard_counts_refuse_each_other() {
     });
     assert_eq!(error.to_string(), "the peer has 4 shards, we have 2");
     assert_eq!(error.fault(), geo::proto::Fault::Setup);
+    let state = net.with_link(1, 2, |link, now, shards| link.state(now, shards));
+    assert_eq!(state, LinkState::Down, "a connection is no link");
 }

@@ -2,7 +2,6 @@
 //! peer is known to have.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 
 use crdt::{Epoch, Frame, Origin, Region, Time, Version};
 
@@ -77,7 +76,8 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Outbox {
     shard: u16,
-    own: Region,
+    /// Who issues our ops of this shard.
+    own: Origin,
     /// The peer's latest heartbeat.
     pub(super) peer: Heartbeat,
     /// What the peer has or will have when everything under way has arrived.
@@ -93,7 +93,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(shard: u16, own: Region, peer: Heartbeat) -> Self {
+    pub(super) fn new(shard: u16, own: Origin, peer: Heartbeat) -> Self {
         Self {
             shard,
             own,
@@ -163,28 +163,11 @@ impl Outbox {
 
     /// The next frame to send, which from then on counts as under way.
     pub(super) fn next(&mut self, which: Which, shards: &mut dyn Shards) -> Found {
-        let mut wants = BTreeMap::new();
-        match which {
-            Which::Own => {
-                // Of our ended epochs it gets what it asks for.
-                let mut epoch = Epoch(0);
-                shards.delivery(self.shard, &mut |delivery| epoch = delivery.own().epoch);
-                wants.insert(self.own, epoch..Epoch(u64::MAX));
-            }
-            Which::Relayed if self.wants.is_empty() => return Found::Nothing,
-            Which::Relayed => {
-                wants.extend(
-                    self.wants
-                        .iter()
-                        .map(|(&region, &end)| (region, Epoch(0)..end)),
-                );
-            }
-        }
         let mut place = match which {
             Which::Own => self.place,
             Which::Relayed => self.relay_place,
         };
-        let frame = self.look(&wants, &mut place, shards);
+        let frame = self.look(which, &mut place, shards);
         if let Some(frame) = &frame {
             self.sent.advance(frame.origin(), frame.last());
         }
@@ -211,24 +194,31 @@ impl Outbox {
         }
     }
 
-    fn look(
-        &self,
-        wants: &BTreeMap<Region, Range<Epoch>>,
-        place: &mut Place,
-        shards: &mut dyn Shards,
-    ) -> Option<Frame> {
+    /// Whether a frame is of the kind to be sent.
+    fn is_of(&self, which: Which, origin: Origin) -> bool {
+        match which {
+            // Of our ended epochs it gets what it asks for.
+            Which::Own => origin == self.own,
+            Which::Relayed => {
+                let below = self.wants.get(&origin.region);
+                below.is_some_and(|&below| origin.epoch < below)
+            }
+        }
+    }
+
+    fn look(&self, which: Which, place: &mut Place, shards: &mut dyn Shards) -> Option<Frame> {
+        if which == Which::Relayed && self.wants.is_empty() {
+            return None;
+        }
         if *place == Place::Unset {
-            *place = self.start(wants, shards);
+            *place = self.start(which, shards);
         }
         let Place::At(position) = *place else {
             return None;
         };
         let mut wanted = |frame: &Frame| {
             let origin = frame.origin();
-            wants
-                .get(&origin.region)
-                .is_some_and(|epochs| epochs.contains(&origin.epoch))
-                && self.sent.get(origin) < frame.last()
+            self.is_of(which, origin) && self.sent.get(origin) < frame.last()
         };
         match shards.next_frame(self.shard, position, &mut wanted) {
             Next::Frame(frame, next) => {
@@ -241,16 +231,20 @@ impl Outbox {
             }
             Next::Behind => {
                 // What was dropped may be what the peer has: look again from there.
-                *place = self.start(wants, shards);
+                *place = self.start(which, shards);
                 None
             }
         }
     }
 
     /// Where to start, if the log reaches back to what the peer lacks of all that it wants.
-    fn start(&self, wants: &BTreeMap<Region, Range<Epoch>>, shards: &mut dyn Shards) -> Place {
+    fn start(&self, which: Which, shards: &mut dyn Shards) -> Place {
+        let regions: Vec<Region> = match which {
+            Which::Own => vec![self.own.region],
+            Which::Relayed => self.wanted().collect(),
+        };
         let mut start = u64::MAX;
-        for &region in wants.keys() {
+        for region in regions {
             match shards.start(self.shard, region, &self.sent) {
                 Some(position) => start = start.min(position),
                 None => return Place::Behind,

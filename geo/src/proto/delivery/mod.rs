@@ -109,6 +109,8 @@ pub struct Delivery {
     inbox: Inbox,
     heard: BTreeMap<Origin, Heard>,
     closing: Closing,
+    /// What we hold of ended origins may have changed since it was last announced.
+    announced_is_old: bool,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
     stable: Version,
@@ -128,6 +130,7 @@ impl Delivery {
             generation: 0,
             heard: BTreeMap::new(),
             closing: Closing::default(),
+            announced_is_old: true,
             trusted_clocks: BTreeSet::new(),
             stable: Version::new(),
             stable_is_old: true,
@@ -198,6 +201,7 @@ impl Delivery {
             return Offer::Gap;
         }
         let ready = is_ready(&frame, &self.version);
+        self.announced_is_old |= self.closing.has_ended(origin);
         match (self.inbox.push(frame), ready) {
             (false, _) => Offer::Full,
             (true, true) => Offer::Ready,
@@ -274,6 +278,7 @@ impl Delivery {
         self.stable_is_old = true;
         self.take_pending(origin);
         if self.closing.has_ended(origin) {
+            self.announced_is_old = true;
             self.close_what_can_be();
         }
     }
@@ -360,11 +365,15 @@ impl Delivery {
     fn notice(&mut self, origin: Origin) -> bool {
         let is_new = self.closing.notice(origin);
         self.stable_is_old |= is_new;
+        self.announced_is_old |= is_new;
         is_new
     }
 
     /// Says of each region what we hold of its ended origins.
     fn announce(&mut self) {
+        if !std::mem::take(&mut self.announced_is_old) {
+            return;
+        }
         for (region, below) in self.closing.regions() {
             let mut held = Version::new();
             // What waits will be applied: it counts as held. A region that starts with nothing

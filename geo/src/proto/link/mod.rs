@@ -32,7 +32,7 @@ pub use facts::{Accept, Config, Event, LinkState, Stats, Transmit, Why};
 /// Between heartbeats.
 const BEAT: Span = Span::from_ms(200);
 /// Between a frame taken and the word that it has been: many frames share one.
-const ACK_DELAY: Span = Span::from_ms(2);
+const ACK_DELAY: Span = Span::from_ms(4);
 /// A peer that says nothing for so long is down.
 const SILENCE: Span = Span::from_ms(3_000);
 
@@ -88,6 +88,8 @@ pub struct Link {
     talk: Conversation,
     /// When anything last came from the peer.
     heard_at: Option<Instant>,
+    /// The same, while the link was up.
+    live_at: Option<Instant>,
     beat_at: Instant,
     /// Beats differ a little in length from link to link, so that they do not all fall together.
     beat: Span,
@@ -106,6 +108,7 @@ impl Link {
             phase: Phase::Down,
             talk: Conversation::default(),
             heard_at: None,
+            live_at: None,
             beat_at: Instant::default(),
             beat: Span(BEAT.0 + jitter.0),
             beats: 0,
@@ -155,6 +158,9 @@ impl Link {
     ) -> Result<(), LinkError> {
         let message = Message::decode(bytes)?;
         self.heard_at = Some(now);
+        if self.phase == Phase::Up {
+            self.live_at = Some(now);
+        }
         if std::mem::take(&mut self.talk.is_quiet) {
             shards.reach(&mut |reach| reach.up(self.peer));
         }
@@ -214,6 +220,7 @@ impl Link {
         let (shard, origin) = (frame.shard(), frame.origin());
         self.check_shard(shard)?;
         self.heard_at = Some(now);
+        self.live_at = Some(now);
         match shards.offer(frame, self.peer) {
             Offer::Ahead | Offer::Full => return Ok(Accept::Later),
             Offer::Ready | Offer::Waiting | Offer::Duplicate => {}
@@ -304,7 +311,7 @@ impl Link {
 
     /// How the link is.
     pub fn state(&self, now: Instant, shards: &mut dyn Shards) -> LinkState {
-        if self.phase != Phase::Up && self.heard_at.is_none_or(|heard| heard + SILENCE <= now) {
+        if self.phase != Phase::Up && self.live_at.is_none_or(|live| live + SILENCE <= now) {
             return LinkState::Down;
         }
         if 1_000 < self.lag_ms(now, shards) {
@@ -341,8 +348,8 @@ impl Link {
     /// For how long we have lacked something, or heard nothing, which may be the same.
     fn lag_ms(&self, now: Instant, shards: &mut dyn Shards) -> u64 {
         let silent_ms = self
-            .heard_at
-            .map_or(now.0 / 1_000_000, |heard| now.since(heard).ms());
+            .live_at
+            .map_or(now.0 / 1_000_000, |live| now.since(live).ms());
         let overdue_ms = if silent_ms < 2 * BEAT.ms() + 100 {
             0
         } else {
@@ -405,15 +412,19 @@ impl Link {
         for heartbeat in &hello.shards {
             self.check_origin(heartbeat.origin)?;
         }
-        let outbox = |(shard, heartbeat): (u16, &Heartbeat)| {
+        let mut outboxes = Vec::new();
+        for (shard, heartbeat) in (0..).zip(&hello.shards) {
+            let mut own = None;
+            shards.delivery(shard, &mut |delivery| own = Some(delivery.own()));
             let bare = Heartbeat {
                 announced: Vec::new(),
                 ..heartbeat.clone()
             };
-            Outbox::new(shard, self.config.own, bare)
-        };
-        self.talk.outboxes = (0..).zip(&hello.shards).map(outbox).collect();
+            outboxes.extend(own.map(|own| Outbox::new(shard, own, bare)));
+        }
+        self.talk.outboxes = outboxes;
         self.phase = Phase::Up;
+        self.live_at = Some(now);
         self.beat_at = now;
         self.events.push_back(Event::Up);
         shards.reach(&mut |reach| reach.up(self.peer));
