@@ -140,16 +140,16 @@ impl Keys {
                 (first..end).step_by(step).for_each(visit);
             }
             Self::Counted { count: at, target } => {
-                target
-                    .into_iter()
-                    .filter(|&target| target < count)
-                    .for_each(&mut visit);
                 let keys = arguments
                     .get(at)
                     .and_then(|text| crdt::parse_integer(text))
+                    .and_then(|keys| usize::try_from(keys).ok())
                     .unwrap_or(0);
-                let keys = usize::try_from(keys).unwrap_or(0);
-                (at + 1..count.min((at + 1).saturating_add(keys))).for_each(visit);
+                // More than there are is a syntax error: what stands there are no keys.
+                if at.saturating_add(keys) < count {
+                    target.into_iter().for_each(&mut visit);
+                    (at + 1..=at + keys).for_each(visit);
+                }
             }
             Self::Sort => {
                 if 1 < count {

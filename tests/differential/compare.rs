@@ -85,7 +85,7 @@ fn near(redis: &Value, ours: &Value, apart: f64) -> bool {
     }
 }
 
-/// Whether two replies are equal but for how their numbers are written.
+/// Whether two replies are equal but for how their numbers are written. Zero has no sign here.
 pub(crate) fn same_numbers(redis: &Value, ours: &Value) -> bool {
     if redis == ours {
         return true;
@@ -95,7 +95,7 @@ pub(crate) fn same_numbers(redis: &Value, ours: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_numbers(a, b))
         }
         (None, None) => match (redis.number(), ours.number()) {
-            (Some(a), Some(b)) => a.to_bits() == b.to_bits(),
+            (Some(a), Some(b)) => (a + 0.0).total_cmp(&(b + 0.0)).is_eq(),
             _ => false,
         },
         _ => false,
@@ -161,6 +161,7 @@ mod tests {
         let long = reply(b"*1\r\n$19\r\n0.10000000000000001\r\n");
         assert!(same_numbers(&long, &reply(b"*1\r\n$3\r\n0.1\r\n")));
         assert!(!same_numbers(&long, &reply(b"*1\r\n$3\r\n0.2\r\n")));
+        assert!(same_numbers(&reply(b"+0\r\n"), &reply(b"+-0\r\n")));
         assert!(!same_numbers(&reply(b"+a\r\n"), &reply(b"+b\r\n")));
     }
 }

@@ -120,11 +120,11 @@ fn scan_all(client: &mut Client, command: &Words, cursor: usize, group: usize) -
             return reply;
         };
         for item in items.items().unwrap_or_default().chunks(group) {
-            // Scores are compared as numbers: Redis 7.0 writes more digits.
+            // Scores are compared as numbers: Redis 7.0 writes more digits, and a sign of zero.
             let number = item
                 .get(1)
                 .and_then(|score| score.number())
-                .map(|n| n.to_string());
+                .map(|n| (n + 0.0).to_string());
             let value = number.or_else(|| item.get(1).map(|value| format!("{value:?}")));
             found.insert(format!("{:?} {}", item[0], value.unwrap_or_default()));
         }

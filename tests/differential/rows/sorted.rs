@@ -239,10 +239,10 @@ fn counted(g: &mut Generator) -> Words {
             words![g.key(Sorted)]
         }
     });
-    let count = if g.chance(0.02) {
-        g.index()
-    } else {
-        keys.len().to_string().into_bytes()
+    // A count that is only a little too large makes keys of other words, in other slots.
+    let count = match g.below(50) {
+        0 => g.pick(&["0", "-1", "100", "x"]).into(),
+        _ => keys.len().to_string().into_bytes(),
     };
     [words![count], keys].concat()
 }
@@ -254,7 +254,7 @@ fn weighted(g: &mut Generator) -> Words {
         words.extend(words!["WEIGHTS"]);
         for _ in 0..keys {
             words.extend(words![
-                g.pick(&["1", "2", "0.5", "-1", "0", "inf", "x", "3", "-0.25", "4"])
+                g.pick(&["1", "2", "0.5", "-1", "0", "x", "3", "-0.25", "4"])
             ]);
         }
     }
