@@ -3,7 +3,9 @@
 mod net {
     mod certificates;
     mod faults;
+    mod lanes;
     mod node;
     mod refusals;
+    mod relay;
     mod traffic;
 }

@@ -35,14 +35,14 @@ const KEEP_ALIVE: Duration = Duration::from_millis(700);
 /// Handshakes under way.
 pub(super) const HANDSHAKES_MAX: usize = 64;
 
-/// How a connection finds out how fast it may send.
+/// How a connection finds out how fast it may send. Measured in docs/decisions/0003-geo-lanes.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
-    /// By loss (RFC 9438).
+    /// By bandwidth and round trip: some loss does not slow it down.
     #[default]
-    Cubic,
-    /// By bandwidth and round trip.
     Bbr,
+    /// By loss (RFC 9438).
+    Cubic,
 }
 
 /// How connections are tuned.
@@ -59,7 +59,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            lanes: 4,
+            lanes: 16,
             congestion: Congestion::default(),
             initial_rtt: Duration::from_millis(100),
         }

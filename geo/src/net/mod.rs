@@ -11,6 +11,7 @@
 
 mod driver;
 mod endpoint;
+mod pause;
 mod peers;
 mod reconnect;
 mod sender;
@@ -152,7 +153,7 @@ impl Config {
             credentials,
             directory,
             tuning: Tuning::default(),
-            pause: Duration::ZERO,
+            pause: Duration::from_micros(250),
             message_bytes_max: MESSAGE_BYTES_MAX,
             frame_bytes_max: 1 << 30,
         }

@@ -210,7 +210,8 @@ impl Link {
         let ended = match greeted {
             Ok(streams) => {
                 count(&self.counters.connected);
-                tracing::info!(peer = %self.region, remote = %connection.remote_address(), "linked");
+                let remote = connection.remote_address();
+                tracing::info!(peer = %self.region, %remote, "linked");
                 *lock(&self.current) = Some(connection.clone());
                 let ended = session.converse(&connection, streams, interrupted).await;
                 *lock(&self.current) = None;

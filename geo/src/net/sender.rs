@@ -17,6 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::driver::Ended;
+use super::pause::Pause;
 use super::waker::Waker;
 use super::{Handler, Transmit, now};
 
@@ -51,7 +52,7 @@ impl Sender {
         waker: &Waker,
         pause: Duration,
     ) -> Ended {
-        match self.pump(handler, waker, pause).await {
+        match self.pump(handler, waker, &Pause::new(pause)).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
@@ -61,7 +62,7 @@ impl Sender {
         &mut self,
         handler: &dyn Handler,
         waker: &Waker,
-        pause: Duration,
+        pause: &Pause,
     ) -> Result<std::convert::Infallible, Ended> {
         let mut sent_at = None;
         loop {
@@ -69,21 +70,30 @@ impl Sender {
             if handler.next_timeout().is_some_and(|due| due <= now()) {
                 handler.timeout(now()).map_err(Ended::Rejected)?;
             }
-            while self.fill(handler)? {
-                self.flush().await?;
-                sent_at = Some(Instant::now());
+            loop {
+                let taken = self.fill(handler);
+                if 0 < taken {
+                    self.flush().await?;
+                    sent_at = Some(Instant::now());
+                }
+                if taken < BATCH_BYTES {
+                    break; // Whatever is new since then has woken us.
+                }
                 yield_now().await;
             }
             tokio::select! {
-                () = waker.woken() => coalesce(sent_at, pause).await,
+                () = waker.woken() => {
+                    yield_now().await; // What else is ready may add to what there is to send.
+                    pause.since(sent_at).await;
+                }
                 () = until(handler.next_timeout()) => {}
                 written = self.unblocked(), if 0 < self.queued => written?,
             }
         }
     }
 
-    /// Takes a batch from the handler; whether there was anything.
-    fn fill(&mut self, handler: &dyn Handler) -> Result<bool, Ended> {
+    /// Takes a batch from the handler; gives its bytes.
+    fn fill(&mut self, handler: &dyn Handler) -> usize {
         let before = self.queued;
         while self.queued < QUEUED_BYTES_MAX && self.queued - before < BATCH_BYTES {
             let Some(transmit) = handler.poll(now()) else {
@@ -99,7 +109,7 @@ impl Sender {
                 }
             };
         }
-        Ok(before < self.queued)
+        self.queued - before
     }
 
     /// Writes what the connection takes now.
@@ -167,15 +177,6 @@ impl Queue {
             self.chunks.drain(..written.chunks);
         }
         Ok(total)
-    }
-}
-
-/// Lets what else is ready have its turn, and on a busy log lets ops pile up: batches leave at
-/// least `pause` apart. After a quiet time nothing waits.
-async fn coalesce(sent_at: Option<Instant>, pause: Duration) {
-    match sent_at.map(|sent_at| sent_at + pause) {
-        Some(due) if !pause.is_zero() && Instant::now() < due => sleep_until(due).await,
-        _ => yield_now().await,
     }
 }
 
