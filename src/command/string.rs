@@ -492,6 +492,14 @@ struct Run2 {
 
 fn lcs(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (a, b) = (txn.key(args.next()?), txn.key(args.next()?));
+    let other_type = [a, b]
+        .iter()
+        .any(|key| txn.kind(key).is_some_and(|kind| kind != Kind::String));
+    if other_type {
+        return Err(CommandError::text(
+            "ERR The specified keys must contain string values",
+        ));
+    }
     let (mut length_only, mut indexes, mut with_lengths, mut least) = (false, false, false, 0);
     while !args.is_empty() {
         if args.token_is("LEN") {
@@ -509,14 +517,6 @@ fn lcs(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     if length_only && indexes {
         return Err(CommandError::text(
             "ERR If you want both the length and indexes, please just use IDX.",
-        ));
-    }
-    let other_type = [a, b]
-        .iter()
-        .any(|key| txn.kind(key).is_some_and(|kind| kind != Kind::String));
-    if other_type {
-        return Err(CommandError::text(
-            "ERR The specified keys must contain string values",
         ));
     }
     let a = txn.string(&a)?.unwrap_or_default();
