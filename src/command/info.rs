@@ -142,6 +142,11 @@ fn stats(call: &Call<'_>, text: &mut String) {
         "rejected_connections",
         server.refused.load(Ordering::Relaxed),
     );
+    line(
+        text,
+        "malformed_requests",
+        server.malformed.load(Ordering::Relaxed),
+    );
 }
 
 fn replication(_: &Call<'_>, text: &mut String) {

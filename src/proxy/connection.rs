@@ -130,6 +130,7 @@ impl Connection {
                 Ok(Some(request)) => request,
                 Ok(None) => break,
                 Err(error) => {
+                    server.note_malformed(&session.client, error);
                     Reply::new(&mut self.output, session.protocol).error(&error.into());
                     session.closing = true;
                     break;

@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use crate::clock;
+use crate::resp::ProtocolError;
 use crate::session::Client;
 use crate::shards::Shards;
 
@@ -82,6 +83,10 @@ pub struct Server {
     pub commands: AtomicU64,
     /// Connections accepted.
     pub accepted: AtomicU64,
+    /// Connections that were closed because what came was no request.
+    pub malformed: AtomicU64,
+    /// When that was last logged, seconds since 1970.
+    malformed_logged_s: AtomicU64,
     /// Connections refused.
     pub refused: AtomicU64,
     /// Until when clients are paused, milliseconds since 1970.
@@ -121,6 +126,8 @@ impl Server {
             run_id: run_id.collect(),
             commands: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+            malformed_logged_s: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             paused_until_ms: AtomicU64::new(0),
             paused_writes_only: AtomicBool::new(false),
@@ -139,6 +146,15 @@ impl Server {
     /// A new client's id.
     pub fn client_id(&self) -> u64 {
         self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a client whose bytes are no request, and says so once a second at most.
+    pub(super) fn note_malformed(&self, client: &Client, error: ProtocolError) {
+        let count = self.malformed.fetch_add(1, Ordering::Relaxed) + 1;
+        let now_s = clock::now_ms() / 1000;
+        if self.malformed_logged_s.swap(now_s, Ordering::Relaxed) != now_s {
+            tracing::warn!(client = client.id, addr = client.address, %error, count, "no request");
+        }
     }
 
     /// Lets clients wait until then, milliseconds since 1970; 0 ends it.

@@ -420,3 +420,60 @@ fn a_blocked_client_gets_what_comes_and_only_the_first() {
     drop(first);
     waiting(0);
 }
+
+#[test]
+fn what_is_no_request_is_answered_closed_and_counted() {
+    let (server, address) = node();
+    let mut good = Client::connect(address);
+    for (bytes, error) in [
+        ("*x", "-ERR Protocol error: invalid multibulk length\r\n"),
+        (
+            "*1048577",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        ("*1\r\n$-5", "-ERR Protocol error: invalid bulk length\r\n"),
+        (
+            "*1\r\n$99999999999",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        ("*1\r\n+x", "-ERR Protocol error: expected '$', got '+'\r\n"),
+        (
+            "SET \"a",
+            "-ERR Protocol error: unbalanced quotes in request\r\n",
+        ),
+    ] {
+        let mut bad = Client::connect(address);
+        bad.send(bytes);
+        assert_eq!(bad.until("never"), error, "{bytes}");
+        good.check("PING", "+PONG\r\n");
+    }
+    assert_eq!(
+        server.malformed.load(std::sync::atomic::Ordering::Relaxed),
+        6
+    );
+    // What came before it is answered first.
+    let mut bad = Client::connect(address);
+    bad.send("PING\r\n*x");
+    assert_eq!(
+        bad.until("never"),
+        "+PONG\r\n-ERR Protocol error: invalid multibulk length\r\n"
+    );
+}
+
+#[test]
+fn a_client_has_to_authenticate_if_there_is_a_password() {
+    let (_, address) = node();
+    let mut open = Client::connect(address);
+    open.check("CONFIG SET requirepass secret", "+OK\r\n");
+    let mut a = Client::connect(address);
+    a.send("GET k");
+    let refused = "-NOAUTH Authentication required.\r\n";
+    assert_eq!(a.until(refused), refused);
+    a.send("AUTH wrong");
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    assert_eq!(a.until(wrong), wrong);
+    a.send("HELLO 2 AUTH default secret SETNAME me");
+    a.until("*0\r\n");
+    a.check("CLIENT GETNAME", "$2\r\nme\r\n");
+    a.check("RESET\r\nAUTH secret", "+RESET\r\n+OK\r\n");
+}
