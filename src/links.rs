@@ -171,12 +171,14 @@ impl Handler for PeerLink {
     }
 
     fn control(&self, now: Instant, message: &[u8]) -> Result<(), Reject> {
-        self.with(|link, shards| link.handle_control(moment(now), message, shards))
-            .map_err(|error| reject(&error))
+        let taken = self.with(|link, shards| link.handle_control(moment(now), message, shards));
+        self.common.server.progress.notify_waiters();
+        taken.map_err(|error| reject(&error))
     }
 
     fn frame(&self, now: Instant, frame: Bytes) -> Result<Accept, Reject> {
         let taken = self.with(|link, shards| link.handle_frame(moment(now), frame, shards));
+        self.common.server.progress.notify_waiters();
         match taken {
             Ok(proto::Accept::Taken) => Ok(Accept::Taken),
             Ok(proto::Accept::Later) => Ok(Accept::Later),
@@ -302,15 +304,17 @@ impl Regions for Links {
         all
     }
 
-    fn applied(&self, wanted: &[(usize, Version)]) -> usize {
+    fn holding(&self, wanted: &[(usize, Version)], kept: bool) -> usize {
         let has = |region: Region| {
             wanted.iter().all(|(shard, version)| {
                 self.common.server.shards.with(*shard, |shard| {
                     let heard = shard.delivery().latest_of(region);
                     heard.is_some_and(|heard| {
+                        let kept = heard.kept.as_ref().filter(|_| kept);
+                        let holds = kept.unwrap_or(&heard.applied);
                         version
                             .iter()
-                            .all(|(origin, time)| time <= heard.applied.get(origin))
+                            .all(|(origin, time)| time <= holds.get(origin))
                     })
                 })
             })

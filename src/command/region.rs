@@ -134,23 +134,18 @@ fn written(call: &Call<'_>) -> Vec<(usize, Version)> {
 fn wait(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let count = args.count()?;
     let timeout_ms = timeout_ms(args)?;
-    if !args.is_empty() && !args.token_is("KEPT") {
-        return Err(CommandError::Syntax);
-    }
+    let kept = args.token_is("KEPT");
     args.done()?;
     let wanted = written(call);
     call.reply_later(
         reply,
         timeout_ms,
         Box::new(move |server, reply, is_over| {
-            // Without a disk a region keeps what it has applied as well as it can.
-            let applied = server
-                .regions
-                .get()
-                .map_or(0, |regions| regions.applied(&wanted));
-            let done = count <= applied || is_over;
+            let regions = server.regions.get();
+            let holding = regions.map_or(0, |regions| regions.holding(&wanted, kept));
+            let done = count <= holding || is_over;
             if done {
-                reply.count(applied);
+                reply.count(holding);
             }
             done
         }),

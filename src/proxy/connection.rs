@@ -14,7 +14,7 @@ use super::{Server, buffers};
 use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
-use crate::resp::{Decoder, Protocol, Rules};
+use crate::resp::{Decoder, Protocol, Request, Rules};
 use crate::session::{Pending, Replies, Session, Unblock};
 
 /// Serves a client until it leaves or is sent away.
@@ -121,40 +121,23 @@ impl Connection {
         session.client.active_ms.store(batch_ms, Ordering::Relaxed);
         let mut started_ns = batch_ns;
         while !session.closing {
-            let authenticated = session.authenticated;
-            let rules = Rules {
-                bulk_bytes_max: server.bulk_bytes_max.load(Ordering::Relaxed),
-                authenticated,
-            };
-            let request = match self.decoder.next(&mut input[done..], rules) {
-                Ok(Some(request)) => request,
-                Ok(None) => break,
-                Err(error) => {
-                    server.note_malformed(&session.client, error);
-                    Reply::new(&mut self.output, session.protocol).error(&error.into());
-                    session.closing = true;
-                    break;
-                }
+            let Some(request) = self.next(server, session, &mut input[done..]) else {
+                break;
             };
             if !request.spans.is_empty() {
                 let arguments = request.arguments(&input[done..]);
                 if self.output.capacity() == 0 {
                     self.output = buffers::take();
                 }
-                let before = self.output.len();
+                let mut before = self.output.len();
                 let now_ms = batch_ms + (started_ns - batch_ns) / 1_000_000;
                 let mut step = execute(server, session, now_ms, &arguments, &mut self.output);
                 while let Step::Pause(ms) = step {
                     self.flush(stream).await?;
                     pause(server, ms).await;
-                    started_ns = clock::monotonic_ns();
-                    step = execute(
-                        server,
-                        session,
-                        clock::now_ms(),
-                        &arguments,
-                        &mut self.output,
-                    );
+                    (before, started_ns) = (0, clock::monotonic_ns());
+                    let now_ms = clock::now_ms();
+                    step = execute(server, session, now_ms, &arguments, &mut self.output);
                 }
                 let now_ns = clock::monotonic_ns();
                 server
@@ -184,6 +167,25 @@ impl Connection {
         buffers::give_back(&mut input);
         self.input = input;
         Ok(())
+    }
+
+    /// The next request, if all of it is there. What is none is answered, and is the last.
+    fn next(
+        &mut self,
+        server: &Server,
+        session: &mut Session,
+        input: &mut [u8],
+    ) -> Option<Request> {
+        let rules = Rules {
+            bulk_bytes_max: server.bulk_bytes_max.load(Ordering::Relaxed),
+            authenticated: session.authenticated,
+        };
+        self.decoder.next(input, rules).unwrap_or_else(|error| {
+            server.note_malformed(&session.client, error);
+            Reply::new(&mut self.output, session.protocol).error(&error.into());
+            session.closing = true;
+            None
+        })
     }
 
     /// Takes back replies that the client does not want.

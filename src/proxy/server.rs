@@ -43,8 +43,8 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn wake(&self);
     /// `REGION LIST`: one entry a region.
     fn list(&self, now_ms: u64) -> Vec<RegionState>;
-    /// How many other regions have applied what `wanted` says, by shard.
-    fn applied(&self, wanted: &[(usize, crdt::Version)]) -> usize;
+    /// How many other regions have applied, or kept, what `wanted` says, by shard.
+    fn holding(&self, wanted: &[(usize, crdt::Version)], kept: bool) -> usize;
 }
 
 /// One line of `REGION LIST`.
