@@ -11,7 +11,7 @@ pub enum OrphanError {
     #[error("the parent process {0} has ended")]
     Ended(u32),
     /// The system knows no such wish.
-    #[error("cannot ask to end with the parent process: {0}")]
+    #[error("cannot ask to end with the parent process")]
     System(#[from] io::Error),
 }
 

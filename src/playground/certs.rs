@@ -17,10 +17,10 @@ use rcgen::{
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     /// A name cannot stand in a certificate, or there is no randomness.
-    #[error("cannot make a certificate: {0}")]
+    #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
     /// The folder cannot be written.
-    #[error("cannot write a certificate: {0}")]
+    #[error("cannot write a certificate")]
     Write(#[from] io::Error),
 }
 

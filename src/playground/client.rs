@@ -86,7 +86,7 @@ pub enum Request {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Nothing listens there: no playground runs, or it has another control port.
-    #[error("no playground answers on port {port}: {source}")]
+    #[error("no playground answers on port {port}")]
     Unreachable {
         /// The control port.
         port: u16,

@@ -56,7 +56,7 @@ pub enum PlaygroundError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The control port is taken: another playground has it, perhaps.
-    #[error("--control-port {port}: {source}")]
+    #[error("--control-port {port}")]
     Control {
         /// Which.
         port: u16,
@@ -64,8 +64,8 @@ pub enum PlaygroundError {
         source: io::Error,
     },
     /// The folder cannot be made or written.
-    #[error("cannot write the files of the nodes: {0}")]
-    Files(io::Error),
+    #[error("cannot write the files of the nodes")]
+    Files(#[source] io::Error),
     /// There are no certificates.
     #[error(transparent)]
     Cert(#[from] CertError),
@@ -73,7 +73,7 @@ pub enum PlaygroundError {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// The system refuses sockets, threads or signals.
-    #[error("the operating system refuses: {0}")]
+    #[error("the operating system refuses")]
     System(#[from] io::Error),
 }
 

@@ -4,7 +4,7 @@
 //! that has not been waited for, so never to a stranger with the same id.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -58,13 +58,23 @@ pub enum NodeError {
         /// How long it had.
         limit: Duration,
     },
-    /// The operating system refuses.
-    #[error("{node}: {source}")]
+    /// Something else has its port: choose others for the playground.
+    #[error("{node} cannot have port {port}: {cause}")]
+    Port {
+        /// Which.
+        node: String,
+        /// The port for its clients.
+        port: u16,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The operating system refuses a process or a signal.
+    #[error("{node}: {cause}")]
     System {
         /// Which.
         node: String,
         /// What it says.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -128,7 +138,8 @@ impl Node {
             return Err(self.state("runs already"));
         }
         self.reap();
-        let process = self.spawn().map_err(|source| self.system(source))?;
+        self.check_port()?;
+        let process = self.spawn().map_err(|cause| self.system(cause))?;
         *self.process.lock() = Some(process);
         let answers = async {
             loop {
@@ -257,10 +268,23 @@ impl Node {
         }
     }
 
-    fn system(&self, source: io::Error) -> NodeError {
+    fn system(&self, cause: io::Error) -> NodeError {
         NodeError::System {
             node: self.id.clone(),
-            source,
+            cause,
+        }
+    }
+
+    /// Whoever else answers on its port must not be taken for it.
+    fn check_port(&self) -> Result<(), NodeError> {
+        let port = self.client_port;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(NodeError::Port {
+                node: self.id.clone(),
+                port,
+                cause,
+            }),
         }
     }
 }
