@@ -274,3 +274,27 @@ fn regions_of_two_databases_or_shard_counts_refuse_each_other() {
     let state = net.with_link(1, 2, |link, now, shards| link.state(now, shards));
     assert_eq!(state, LinkState::Down, "a connection is no link");
 }
+
+#[test]
+fn a_peer_that_has_been_replaced_is_refused() {
+    let mut net = Net::new(calm(2, 1));
+    let mut old = Net::new(calm(2, 1));
+    net.run_for(1_000);
+    net.restart(2);
+    net.run_for(1_000);
+    let hello = old.with_link(2, 1, |link, now, shards| {
+        link.connected(now);
+        link.poll_transmit(now, shards)
+    });
+    let Some(geo::proto::Transmit::Control(hello)) = hello else {
+        panic!("a hello comes first")
+    };
+    let error = net.with_link(1, 2, |link, now, shards| {
+        link.connected(now);
+        link.handle_control(now, &hello, shards).unwrap_err()
+    });
+    assert_eq!(
+        error.to_string(),
+        "origin 2@1 has ended: epoch 2 of its region is known"
+    );
+}

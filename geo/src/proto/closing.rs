@@ -4,8 +4,8 @@
 //! A region *announces* when it first hears of a newer epoch of a region: from then on it takes
 //! older epochs of it from other regions alone, so what it may come to hold of them is what
 //! somebody has announced. Once all members have announced, the highest time announced is final:
-//! ops up to it may come from anybody, and whoever holds it closes the origin. Every start of a region closes what was before, also the
-//! first, when that is nothing.
+//! ops up to it may come from anybody, and whoever holds it closes the origin. Every start of a
+//! region closes what was before, also the first, when that is nothing.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

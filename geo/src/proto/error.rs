@@ -1,6 +1,6 @@
 //! Why a link ends: whose fault it is, and what follows.
 
-use crdt::{FrameError, Origin, Region};
+use crdt::{Epoch, FrameError, Origin, Region};
 
 use super::message::MessageError;
 
@@ -46,6 +46,15 @@ pub enum LinkError {
         /// Who it claims to be.
         origin: Origin,
     },
+    /// The peer issues under an epoch older than one that is known: its clock has gone back, or it
+    /// has been replaced and lives on.
+    #[error("origin {origin} has ended: epoch {} of its region is known", newest.0)]
+    Ended {
+        /// Who the peer says it is.
+        origin: Origin,
+        /// The newest epoch known of its region.
+        newest: Epoch,
+    },
     /// A frame names an origin that no peer may issue under: ours, or a region we do not know.
     #[error("an op of origin {origin} cannot come from region {peer}")]
     Forged {
@@ -71,10 +80,11 @@ impl LinkError {
     /// Who has to act.
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::OtherDatabase { .. } | Self::OtherShards { .. } => Fault::Setup,
-            Self::Message(MessageError::Format { .. }) | Self::Frame(FrameError::Format(_)) => {
-                Fault::Setup
-            }
+            Self::OtherDatabase { .. }
+            | Self::OtherShards { .. }
+            | Self::Ended { .. }
+            | Self::Message(MessageError::Format { .. })
+            | Self::Frame(FrameError::Format(_)) => Fault::Setup,
             Self::Message(_)
             | Self::Frame(_)
             | Self::Impostor { .. }

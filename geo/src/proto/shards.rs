@@ -41,8 +41,8 @@ pub trait Shards {
     /// [`Delivery::applied`].
     fn offer(&mut self, frame: Frame, from: Region) -> Offer;
 
-    /// Hands on a heartbeat that came from region `from` ([`Delivery::heard`]), and applies all that
-    /// has become ready.
+    /// Hands on a heartbeat that came from region `from` ([`Delivery::heard`]), and applies all
+    /// that has become ready.
     fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region);
 
     /// A position from which the shard's log holds every op of `region`'s origins that `applied`

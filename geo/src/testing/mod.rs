@@ -2,8 +2,8 @@
 //!
 //! A [`Net`] has one node a region, each with a few shards that only remember which ops they have
 //! applied. Between them are connections as the proto layer knows them: one ordered stream of
-//! control messages and ordered lanes of frames, with delay, jitter and loss (which delays further),
-//! in no order between them. Connections stall when cut and end when a side gives up; new ones are
+//! control messages and ordered lanes of frames, with delay, jitter and loss (which delays
+//! further), in no order between them. Connections stall when cut and end when a side gives up; new ones are
 //! made as soon as nothing is cut. Every op that is applied is checked: once, without a gap, after
 //! its deps.
 
@@ -44,7 +44,8 @@ pub struct Setup {
     pub jitter_ms: u64,
     /// How many of 100 messages and frames take a round trip more.
     pub loss_percent: u64,
-    /// Bytes of a shard's frames that may be on their way on a link; an inbox takes four times that.
+    /// Bytes of a shard's frames that may be on their way on a link; an inbox takes four times as
+    /// many.
     pub bytes_max: usize,
 }
 

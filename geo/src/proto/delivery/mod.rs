@@ -497,6 +497,11 @@ impl Delivery {
         })
     }
 
+    /// The newest epoch of a region that was heard of.
+    pub fn newest_epoch(&self, region: Region) -> Option<Epoch> {
+        self.closing.newest(region)
+    }
+
     /// Up to which time everything of a region's current origin is held.
     pub fn heard_up_to(&self, region: Region) -> Time {
         let newest = self.closing.newest(region);

@@ -414,8 +414,15 @@ impl Link {
         }
         let mut outboxes = Vec::new();
         for (shard, heartbeat) in (0..).zip(&hello.shards) {
-            let mut own = None;
-            shards.delivery(shard, &mut |delivery| own = Some(delivery.own()));
+            let (mut own, mut newest) = (None, None);
+            shards.delivery(shard, &mut |delivery| {
+                own = Some(delivery.own());
+                newest = delivery.newest_epoch(self.peer);
+            });
+            let origin = heartbeat.origin;
+            if let Some(newest) = newest.filter(|&newest| origin.epoch < newest) {
+                return Err(LinkError::Ended { origin, newest });
+            }
             let bare = Heartbeat {
                 announced: Vec::new(),
                 ..heartbeat.clone()
