@@ -197,7 +197,12 @@ impl Node {
 
     /// Region 1, `eu`, which calls region 2.
     pub(super) fn eu(authority: &Authority, us: &Self) -> Self {
-        let peers = [(2, us.address())];
+        Self::eu_calling(authority, us.address())
+    }
+
+    /// The same through a relay at `address`.
+    pub(super) fn eu_calling(authority: &Authority, address: SocketAddr) -> Self {
+        let peers = [(2, address)];
         Self::start(config(1, authority.node("eu"), directory("db")), &peers)
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -26,6 +28,7 @@ pub(super) struct Path {
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
+    is_cut: Arc<AtomicBool>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -37,6 +40,8 @@ impl Relay {
         back.connect(&to.into()).unwrap();
         let address = front.local_addr().unwrap().as_socket().unwrap();
         let (stop, stopped) = oneshot::channel();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&is_cut);
         #[expect(
             clippy::disallowed_methods,
             reason = "a path is no part of the nodes it joins"
@@ -50,14 +55,20 @@ impl Relay {
                 let back = UdpSocket::from_std(back.into()).unwrap();
                 tokio::select! {
                     _ = stopped => {}
-                    () = relay(path, front, back) => {}
+                    () = relay(path, &cut, front, back) => {}
                 }
             });
         });
         Self {
             address,
+            is_cut,
             _stop: stop,
         }
+    }
+
+    /// Whether all packets vanish.
+    pub(super) fn set_cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
     }
 }
 
@@ -91,7 +102,7 @@ impl Way {
     }
 }
 
-async fn relay(path: Path, front: UdpSocket, back: UdpSocket) {
+async fn relay(path: Path, is_cut: &AtomicBool, front: UdpSocket, back: UdpSocket) {
     let mut random = fastrand::Rng::with_seed(7);
     let mut caller = None;
     let (mut there, mut here) = (Way::default(), Way::default());
@@ -103,6 +114,9 @@ async fn relay(path: Path, front: UdpSocket, back: UdpSocket) {
         }
         while let Ok(bytes) = back.try_recv(&mut packet) {
             here.enter(path, &packet[..bytes], &mut random);
+        }
+        if is_cut.load(Ordering::SeqCst) {
+            (there, here) = (Way::default(), Way::default());
         }
         while let Some(packet) = there.leave() {
             let _ = back.try_send(&packet);

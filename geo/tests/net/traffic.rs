@@ -7,6 +7,7 @@ use geo::net::{Ended, Transmit};
 
 use super::certificates::{Authority, region};
 use super::node::{Node, eventually, frame, now, pair};
+use super::relay::{Path, Relay};
 
 const MIB: usize = 1 << 20;
 
@@ -174,4 +175,44 @@ async fn a_newer_connection_of_a_peer_replaces_the_older() {
     })
     .await;
     assert_eq!(us.side(1).endings().first(), Some(&Ended::Replaced));
+}
+
+#[tokio::test]
+async fn a_cut_is_noticed_and_a_heal_links_again_within_three_seconds() {
+    let authority = Authority::new();
+    let us = Node::us(&authority);
+    let path = Path {
+        delay: Duration::from_millis(5),
+        loss: 0.0,
+        packet_bytes_max: 1_472,
+    };
+    let relay = Relay::start(path, us.address());
+    let eu = Node::eu_calling(&authority, relay.address);
+    eventually("both are linked", || {
+        eu.side(2).is_up() && us.side(1).is_up()
+    })
+    .await;
+    relay.set_cut(true);
+    let began = now();
+    eventually("both notice", || !eu.side(2).is_up() && !us.side(1).is_up()).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "took {:?}",
+        began.elapsed()
+    );
+    eventually("it has tried in vain", || {
+        1 < eu.net.peer(region(2)).unwrap().counts.failed
+    })
+    .await;
+    relay.set_cut(false);
+    let began = now();
+    eventually("both are linked again", || {
+        eu.side(2).is_up() && us.side(1).is_up()
+    })
+    .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "took {:?}",
+        began.elapsed()
+    );
 }
