@@ -86,7 +86,7 @@ fn write_now_and_then(meter: Weak<Meter>) {
         while let Some(meter) = meter.upgrade() {
             meter.waker.wake();
             drop(meter);
-            std::thread::sleep(Duration::from_micros(50));
+            std::thread::park_timeout(Duration::from_micros(50));
         }
     });
 }

@@ -238,9 +238,10 @@ pub(super) fn eventually(what: &str, condition: impl Fn() -> bool) -> impl Futur
     let caller = std::panic::Location::caller();
     async move {
         let due = now() + DEADLINE;
+        let mut looks = tokio::time::interval(Duration::from_millis(1));
         while !condition() {
             assert!(now() < due, "not within {DEADLINE:?}: {what} ({caller})");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            looks.tick().await;
         }
     }
 }

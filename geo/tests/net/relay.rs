@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
-use tokio::time::sleep_until;
+use tokio::time::timeout_at;
 
 use super::node::now;
 
@@ -130,10 +130,12 @@ async fn relay(path: Path, is_cut: &AtomicBool, front: UdpSocket, back: UdpSocke
             .map(|p| p.0)
             .min();
         let due = due.unwrap_or_else(|| now() + Duration::from_millis(10));
-        tokio::select! {
-            _ = front.readable() => {}
-            _ = back.readable() => {}
-            () = sleep_until(due.into()) => {}
-        }
+        let arrival = async {
+            tokio::select! {
+                _ = front.readable() => {}
+                _ = back.readable() => {}
+            }
+        };
+        let _ = timeout_at(due.into(), arrival).await;
     }
 }
