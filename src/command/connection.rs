@@ -24,14 +24,14 @@ pub(super) const COMMANDS: &[Command] = &[
     row(
         "HELLO",
         -1,
-        Flags::FAST.and(Flags::NO_AUTH).and(Flags::NO_MULTI),
+        Flags::FAST.and(Flags::NO_AUTH),
         "Greets, and picks a protocol.",
         hello,
     ),
     row(
         "AUTH",
         -2,
-        Flags::FAST.and(Flags::NO_AUTH).and(Flags::NO_MULTI),
+        Flags::FAST.and(Flags::NO_AUTH),
         "Authenticates.",
         auth,
     ),

@@ -18,13 +18,17 @@ pub(super) const COMMANDS: &[Command] = &[
         "Makes the next transaction depend on keys.",
         watch,
     ),
-    row(
-        "UNWATCH",
-        1,
-        Keys::None,
-        "Makes the next transaction depend on nothing.",
-        unwatch_all,
-    ),
+    Command {
+        // In a transaction it is queued, and finds nothing: `EXEC` has taken what was watched.
+        flags: Flags::FAST.and(Flags::LOCKLESS),
+        ..row(
+            "UNWATCH",
+            1,
+            Keys::None,
+            "Makes the next transaction depend on nothing.",
+            unwatch_all,
+        )
+    },
 ];
 
 const fn row(

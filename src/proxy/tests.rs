@@ -477,3 +477,25 @@ fn a_client_has_to_authenticate_if_there_is_a_password() {
     a.check("CLIENT GETNAME", "$2\r\nme\r\n");
     a.check("RESET\r\nAUTH secret", "+RESET\r\n+OK\r\n");
 }
+
+#[test]
+fn what_may_be_in_a_transaction_is_as_in_redis() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check(
+        "MULTI\r\nUNWATCH\r\nHELLO 2 SETNAME me\r\nWATCH k\r\nMULTI\r\nDISCARD",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n-ERR WATCH inside MULTI is not allowed\r\n\
+         -ERR MULTI calls can not be nested\r\n+OK\r\n",
+    );
+    a.check(
+        "MULTI\r\nSHUTDOWN\r\nEXEC",
+        "+OK\r\n-ERR Command not allowed inside a transaction\r\n\
+         -EXECABORT Transaction discarded because of previous errors.\r\n",
+    );
+    a.check(
+        "MULTI\r\nUNWATCH\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n",
+    );
+    a.check("EXEC", "-ERR EXEC without MULTI\r\n");
+    a.check("DISCARD", "-ERR DISCARD without MULTI\r\n");
+}
