@@ -7,7 +7,7 @@
 //! taken: its sender keeps it.
 //!
 //! A heartbeat counts once all ops that it names are applied, so it never jumps a gap. Until it
-//! does, the latest of each origin is remembered.
+//! does it waits, and so does the latest one after it.
 //!
 //! What remains to be built: ops of a closed origin that turn up late are handed back
 //! ([`Offer::Late`]), and whoever gets them must re-issue them as ops of its own origin. Until the
@@ -83,15 +83,33 @@ pub struct Ending {
 struct Heard {
     /// The latest heartbeat whose ops we have all applied.
     taken: Option<Heartbeat>,
-    /// The latest one, while it names ops that we lack.
-    pending: Option<Heartbeat>,
-    /// Since when we lack ops that its heartbeats name, in milliseconds of our clock.
-    behind_since: Option<u64>,
+    /// One that names ops that we lack, and when it came in milliseconds of our clock. It is not
+    /// replaced by a later one, or under steady writes none would ever be taken.
+    waiting: Option<(Heartbeat, u64)>,
+    /// The latest one after that.
+    next: Option<(Heartbeat, u64)>,
 }
 
 impl Heard {
     fn latest(&self) -> Option<&Heartbeat> {
-        self.pending.as_ref().or(self.taken.as_ref())
+        let waiting = self.next.as_ref().or(self.waiting.as_ref());
+        waiting
+            .map(|(heartbeat, _)| heartbeat)
+            .or(self.taken.as_ref())
+    }
+
+    /// Takes what has waited for ops up to `applied`. Returns the time that it names, if any.
+    fn take(&mut self, applied: Time) -> Option<Time> {
+        let mut time = None;
+        while let Some((heartbeat, _)) = self
+            .waiting
+            .take_if(|(heartbeat, _)| heartbeat.last_op <= applied)
+        {
+            time = Some(heartbeat.time);
+            self.taken = Some(heartbeat);
+            self.waiting = self.next.take();
+        }
+        time
     }
 }
 
@@ -276,7 +294,7 @@ impl Delivery {
         self.deps.advance(origin, frame.last());
         self.generation += 1;
         self.stable_is_old = true;
-        self.take_pending(origin);
+        self.take_waiting(origin);
         if self.closing.has_ended(origin) {
             self.announced_is_old = true;
             self.close_what_can_be();
@@ -337,27 +355,22 @@ impl Delivery {
         {
             return;
         }
-        heard.pending = Some(heartbeat);
-        self.take_pending(origin);
-        let heard = self.heard.entry(origin).or_default();
-        if heard.pending.is_some() {
-            heard.behind_since.get_or_insert(now_ms);
-        }
+        let place = match heard.waiting {
+            None => &mut heard.waiting,
+            Some(_) => &mut heard.next,
+        };
+        *place = Some((heartbeat, now_ms));
+        self.take_waiting(origin);
     }
 
-    /// Takes an origin's latest heartbeat if all its ops are applied.
-    fn take_pending(&mut self, origin: Origin) {
-        let Some(heard) = self.heard.get_mut(&origin) else {
-            return;
-        };
+    /// Takes an origin's heartbeats whose ops are all applied.
+    fn take_waiting(&mut self, origin: Origin) {
         let applied = self.version.get(origin);
-        let Some(heartbeat) = heard.pending.take_if(|pending| pending.last_op <= applied) else {
-            return;
-        };
-        heard.behind_since = None;
-        self.version.advance(origin, heartbeat.time);
-        heard.taken = Some(heartbeat);
-        self.stable_is_old = true;
+        let heard = self.heard.get_mut(&origin);
+        if let Some(time) = heard.and_then(|heard| heard.take(applied)) {
+            self.version.advance(origin, time);
+            self.stable_is_old = true;
+        }
     }
 
     /// Notes an epoch. If it is a new one, nothing older is taken from its region any more. Returns
@@ -510,13 +523,15 @@ impl Delivery {
         })
     }
 
-    /// Since when, in milliseconds of our clock, we lack ops that a region has told us of.
+    /// When, in milliseconds of our clock, a region told us of the earliest op that we lack.
     pub fn behind_since(&self, region: Region) -> Option<u64> {
         let of_region = self
             .heard
             .iter()
             .filter(|(origin, _)| origin.region == region);
-        of_region.filter_map(|(_, heard)| heard.behind_since).min()
+        of_region
+            .filter_map(|(_, heard)| Some(heard.waiting.as_ref()?.1))
+            .min()
     }
 
     /// Regions whose ended origins are not closed: ask everybody for what they hold of these.

@@ -291,3 +291,29 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
         Offer::Late(third)
     );
 }
+
+#[test]
+fn under_steady_writes_heartbeats_are_taken_and_lag_does_not_grow() {
+    let (own, b) = (origin(1, 1), origin(2, 1));
+    let mut issuer = Issuer::new(b);
+    let mut a = delivery(2, 1 << 20);
+    let announced = [1, 2].map(|about| announcement(about, 1, &[])).to_vec();
+    a.heard(
+        Heartbeat {
+            announced,
+            ..heartbeat(b, 0, 1, &[])
+        },
+        region(2),
+        NOW_MS,
+    );
+    a.issued(at(5));
+    for ms in 10..100 {
+        // Every heartbeat names an op that comes only after the next heartbeat.
+        a.heard(heartbeat(b, ms, ms, &[(own, 5)]), region(2), NOW_MS + ms);
+        if 10 < ms {
+            assert_eq!(give(&mut a, &issuer.frame(&[ms - 1], &[])), [ms - 1]);
+        }
+        assert_eq!(a.behind_since(region(2)), Some(NOW_MS + ms));
+    }
+    assert_eq!(a.stable().get(own), at(5));
+}
