@@ -54,7 +54,7 @@ pub(crate) struct Run {
     pub(crate) background: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Arg {
     Bytes(Vec<u8>),
     Var(String),
@@ -197,6 +197,11 @@ fn read_run(step: &Table, command: &str) -> Result<Run, String> {
 }
 
 impl Arg {
+    /// Whether it is text that contains this.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        matches!(self, Self::Bytes(bytes) if String::from_utf8_lossy(bytes).contains(text))
+    }
+
     fn read(arg: &Toml) -> Result<Self, String> {
         if let Some(int) = arg.as_integer() {
             return Ok(Self::Bytes(int.to_string().into_bytes()));
