@@ -149,6 +149,7 @@ fn open(
     };
     let mut settings = net::Config::new(config.region.id, geo.listen, credentials, directory);
     settings.tuning.lanes = LANES;
+    settings.interface.clone_from(&geo.interface);
     let handlers = links.iter().flat_map(|links| links.handlers());
     let peers = handlers
         .zip(&config.peers)

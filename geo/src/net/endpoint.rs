@@ -3,6 +3,7 @@
 //! Windows fit a path of 100 ms at 1 Gbit/s (12.5 MB under way) for one busy shard; together the
 //! lanes cannot use up the connection's window, so that control messages always get through.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,14 +106,15 @@ impl Tuning {
     }
 }
 
-/// Binds `address` and gets ready to answer. Must be called within a tokio runtime, which then
-/// drives it.
+/// Binds `address`, and the network interface if one is named, and gets ready to answer. Must be
+/// called within a tokio runtime, which then drives it.
 pub(super) fn open(
     address: SocketAddr,
+    interface: Option<&str>,
     identity: &Identity,
     tuning: Tuning,
 ) -> Result<Endpoint, OpenError> {
-    let socket = bind(address).map_err(|error| OpenError::Bind { address, error })?;
+    let socket = bind(address, interface).map_err(|error| OpenError::Bind { address, error })?;
     let mut server = ServerConfig::with_crypto(Arc::new(identity.server()?));
     server
         .transport_config(tuning.transport())
@@ -146,14 +148,14 @@ pub enum OpenError {
         /// Where we wanted to listen.
         address: SocketAddr,
         /// Why we cannot.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+fn bind(address: SocketAddr, interface: Option<&str>) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -167,6 +169,11 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.set_nonblocking(true)?;
+    if let Some(interface) = interface {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|error| io::Error::new(error.kind(), format!("{interface}: {error}")))?;
+    }
     socket.bind(&address.into())?;
     tracing::debug!(
         %address,
@@ -175,4 +182,17 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
         "listening for regions"
     );
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_bound_or_named_in_the_error() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        bind(address, Some("lo")).unwrap();
+        let error = bind(address, Some("nowhere7")).unwrap_err().to_string();
+        assert!(error.starts_with("nowhere7: "), "{error}");
+    }
 }

@@ -124,6 +124,8 @@ pub struct Config {
     pub own: Region,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The network interface to send and listen by; as routed if none is named.
+    pub interface: Option<String>,
     /// Certificates.
     pub credentials: Credentials,
     /// The database and its regions.
@@ -150,6 +152,7 @@ impl Config {
         Self {
             own,
             listen,
+            interface: None,
             credentials,
             directory,
             tuning: Tuning::default(),

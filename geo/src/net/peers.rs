@@ -91,7 +91,12 @@ impl Net {
     /// runtime; everything then runs there.
     pub fn start(config: Config, peers: Vec<PeerConfig>) -> Result<Self, OpenError> {
         let identity = Identity::new(&config.credentials, config.directory, config.own)?;
-        let endpoint = endpoint::open(config.listen, &identity, config.tuning)?;
+        let endpoint = endpoint::open(
+            config.listen,
+            config.interface.as_deref(),
+            &identity,
+            config.tuning,
+        )?;
         let limits = Limits {
             streams: config.tuning.streams(),
             pause: config.pause,
