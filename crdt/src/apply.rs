@@ -25,7 +25,7 @@ pub(crate) enum Place {
 /// What a change to a container adds to that of its key.
 pub(crate) struct Inner {
     pub(crate) digest: u64,
-    pub(crate) queue: Option<Place>,
+    pub(crate) queue: Vec<Place>,
 }
 
 pub(crate) const fn thing_of<'a>(key: &Key<'a>) -> Thing<'a> {
@@ -87,7 +87,7 @@ pub(crate) fn change_key(
                 return;
             };
             let before = body.digest();
-            inner.queue = change_body(body, key.hash, change, cx);
+            inner.queue.extend(change_body(body, key.hash, change, cx));
             inner.digest ^= before ^ body.digest();
             state.drop_void();
         }),
@@ -117,7 +117,7 @@ fn remove(
         for body in state.bodies_mut() {
             if bodies.has(body.kind().bodies()) {
                 let before = body.digest();
-                body.remove_seen(thing.digest, cx);
+                body.remove_seen(thing.digest, cx, &mut inner.queue);
                 inner.digest ^= before ^ body.digest();
             }
         }

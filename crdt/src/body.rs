@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
+use crate::apply::Place;
 use crate::effect::{Bodies, Deadline};
 use crate::fact::{Id, Origins, mix};
 use crate::list::ListBody;
@@ -282,30 +283,37 @@ impl Body {
         }
     }
 
-    /// Removes all that was seen, field deadlines included.
-    pub(crate) fn remove_seen(&mut self, key: u64, cx: &Context<'_>) {
-        let body = part_hash(key, self.kind());
+    /// Removes all that was seen, field deadlines included. What is left and will have to be
+    /// settled is added to `queue`.
+    pub(crate) fn remove_seen(&mut self, key: u64, cx: &Context<'_>, queue: &mut Vec<Place>) {
+        let (kind, body) = (self.kind(), part_hash(key, self.kind()));
+        let mut note = |updated: Updated, name| {
+            if updated.queue {
+                queue.push(Place::Part(kind, name));
+            }
+        };
         match self {
             Self::Hash(hash) => {
                 for name in names_of(&hash.fields) {
-                    hash.change(part(key, Kind::Hash, &name, cx), |fields, thing| {
+                    let updated = hash.change(part(key, kind, &name, cx), |fields, thing| {
                         fields.remove(thing, true, cx)
                     });
+                    note(updated, name);
                 }
             }
             Self::Set(set) => {
                 for name in names_of(&set.members) {
-                    let updated = set
-                        .members
-                        .remove(part(key, Kind::Set, &name, cx), true, cx);
+                    let updated = set.members.remove(part(key, kind, &name, cx), true, cx);
                     set.digest ^= updated.digest();
+                    note(updated, name);
                 }
             }
             Self::SortedSet(zset) => {
                 for name in names_of(&zset.members) {
-                    zset.change(part(key, Kind::SortedSet, &name, cx), |members, thing| {
+                    let updated = zset.change(part(key, kind, &name, cx), |members, thing| {
                         members.remove(thing, true, cx)
                     });
+                    note(updated, name);
                 }
             }
             Self::List(list) => list.remove_all(body, cx.seen, cx.origins),

@@ -140,7 +140,7 @@ impl State {
         };
         let mut inner = Inner {
             digest: 0,
-            queue: None,
+            queue: Vec::new(),
         };
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
         slot.digest ^= updated.digest() ^ inner.digest;
@@ -151,7 +151,7 @@ impl State {
                 place: Place::Key,
             });
         }
-        if let Some(place) = inner.queue {
+        for place in inner.queue {
             self.unsettled.push_back(Unsettled {
                 latest: id,
                 key: key.name.into(),

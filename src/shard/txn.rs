@@ -477,6 +477,11 @@ impl Txn<'_> {
                 increment.sum = picked;
             }
         }
+        if increment.sum.is_nan() {
+            // Infinities of both signs have met: only the whole score says what is wanted.
+            self.zset_set(key, member, wanted);
+            return wanted;
+        }
         self.emit(key, Change::ScoreAdd { member, increment });
         self.score(key, member).unwrap_or(wanted)
     }

@@ -1,0 +1,6 @@
+//! Regions that write, exchange ops, fail and collect, against the reference model.
+
+mod cluster;
+mod laws;
+mod model;
+mod regressions;

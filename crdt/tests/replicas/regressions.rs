@@ -1,0 +1,264 @@
+//! Scenarios that broke earlier versions of the semantics: each was found by searching, and each
+//! is named after its symptom. Regions are numbered 0, 1, 2; `sync` delivers everything.
+
+use crate::cluster::{Cluster, Intent, KEYS, Look};
+use crdt::{Attached, Deadline, End};
+
+/// A plain `SET`.
+const PLAIN: Attached = Attached::Deadline(Deadline::Never);
+const BEFORE_ALL_DEADLINES: u64 = 0;
+
+/// Regions, and a wall clock that moves with every command.
+struct Story {
+    cluster: Cluster,
+    wall_ms: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            cluster: Cluster::new(3),
+            wall_ms: 0,
+        }
+    }
+
+    /// A command at a region, later than all before it.
+    fn run(&mut self, region: usize, intent: Intent) -> &mut Self {
+        self.transact(region, vec![intent])
+    }
+
+    fn transact(&mut self, region: usize, intents: Vec<Intent>) -> &mut Self {
+        self.wall_ms += 1;
+        let commands: Vec<_> = intents.into_iter().map(|intent| (0, intent)).collect();
+        let times = (self.wall_ms, BEFORE_ALL_DEADLINES);
+        self.cluster.transact(region, times, &commands);
+        self.cluster.replicas[region].check();
+        self
+    }
+
+    /// Delivers everything.
+    fn sync(&mut self) -> &mut Self {
+        for region in 0..3 {
+            while self.cluster.deliver(region, 0) {
+                self.cluster.replicas[region].check();
+            }
+        }
+        self
+    }
+
+    /// Delivers the next op that one region can take.
+    fn deliver(&mut self, region: usize) -> &mut Self {
+        assert!(self.cluster.deliver(region, 0), "there is one");
+        self
+    }
+
+    fn collect(&mut self, region: usize) -> &mut Self {
+        self.cluster.settle(region, usize::MAX);
+        self.cluster.replicas[region].check();
+        self
+    }
+
+    /// A new primary that lacks the last op of the old one.
+    fn lose(&mut self, region: usize) -> &mut Self {
+        self.cluster.fail(region, true);
+        self
+    }
+
+    fn look(&self, region: usize) -> Look {
+        let state = &self.cluster.replicas[region].state;
+        Look::at(state, KEYS[0], BEFORE_ALL_DEADLINES)
+    }
+
+    /// Delivers everything, and checks that the string is what it should be in all regions, before
+    /// all is collected and after.
+    #[track_caller]
+    fn ends_as(&mut self, expected: &str) {
+        for region in 0..3 {
+            while self.cluster.deliver(region, 0) {}
+            let string = self.look(region).string.map(String::from_utf8);
+            assert_eq!(string, Some(Ok(expected.into())), "in region {region}");
+        }
+        self.cluster.converge();
+        let string = self.look(0).string.map(String::from_utf8);
+        assert_eq!(string, Some(Ok(expected.into())), "when all is collected");
+    }
+}
+
+fn set(value: &str) -> Intent {
+    Intent::Set(value.into(), PLAIN)
+}
+
+fn append(value: &str) -> Intent {
+    Intent::Append(value.into())
+}
+
+const X: u8 = b'x';
+
+#[test]
+fn falling_sum() {
+    let mut story = Story::new();
+    story.run(0, Intent::Add(-3)).sync();
+    story.run(1, Intent::Delete).run(0, Intent::Add(5));
+    story.ends_as("5");
+}
+
+#[test]
+fn zero_increment() {
+    Story::new().run(0, Intent::Add(0)).ends_as("0");
+}
+
+#[test]
+fn double_delete() {
+    let mut story = Story::new();
+    story.run(0, Intent::Add(5)).sync();
+    story.run(1, Intent::Delete).run(2, Intent::Delete).sync();
+    story.run(0, Intent::Add(1)).ends_as("1");
+}
+
+#[test]
+fn set_against_incr() {
+    let mut story = Story::new();
+    story.run(0, Intent::Add(5)).sync();
+    story.run(1, set("10")).run(0, Intent::Add(1));
+    story.ends_as("11");
+}
+
+#[test]
+fn zrem_against_zincrby() {
+    let mut story = Story::new();
+    story.run(0, Intent::ScoreSet(X, 4.1)).sync();
+    story.run(0, Intent::ScoreRemove(X));
+    story.run(1, Intent::ScoreAdd(X, 2.0)).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).scores, [(2.0, vec![X])]);
+    }
+    story.cluster.converge();
+}
+
+/// A delete that saw only the winner uncovers the loser, in every order of arrival.
+#[test]
+fn uncovered_sibling() {
+    for winner_first in [true, false] {
+        let mut story = Story::new();
+        story.run(1, set("b")).run(0, set("a"));
+        if winner_first {
+            story.deliver(2);
+        }
+        story.run(0, Intent::Delete);
+        story.ends_as("b");
+    }
+}
+
+#[test]
+fn add_against_remove() {
+    let mut story = Story::new();
+    story.run(0, Intent::MemberAdd(X));
+    story.run(0, Intent::MemberRemove(X));
+    story.run(1, Intent::MemberAdd(X)).sync();
+    for region in 0..3 {
+        assert!(story.look(region).members.contains(&[X][..]));
+    }
+    story.cluster.converge();
+}
+
+#[test]
+fn fold_into_unstable_base() {
+    let mut story = Story::new();
+    story.run(1, append("x")).run(0, set("10"));
+    story.run(1, Intent::Delete);
+    story.deliver(0).collect(0);
+    story.ends_as("10");
+}
+
+#[test]
+fn new_life_no_deadline() {
+    let mut story = Story::new();
+    story.run(0, Intent::Push(End::Tail, b"1".to_vec()));
+    story.run(0, Intent::End(Deadline::At(40)));
+    story.run(0, Intent::Pop(End::Head, 1));
+    story.run(0, Intent::Add(1)).ends_as("1");
+    assert_eq!(story.look(0).ends_at, None);
+}
+
+#[test]
+fn mixed_write_keeps_deadline() {
+    let mut story = Story::new();
+    let ending = Attached::Deadline(Deadline::At(30));
+    story.run(0, Intent::Set(b"11".to_vec(), ending));
+    story.run(0, Intent::Add(1)).run(0, append("x"));
+    story.ends_as("12x");
+    assert_eq!(story.look(0).ends_at, Some(30));
+}
+
+#[test]
+fn push_after_pop() {
+    let mut story = Story::new();
+    story.run(0, Intent::Push(End::Tail, b"a".to_vec()));
+    story.run(0, Intent::Pop(End::Head, 1)).sync();
+    story.run(1, Intent::Push(End::Tail, b"b".to_vec()));
+    story.collect(0).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).elements, [b"b"]);
+    }
+    story.cluster.converge();
+}
+
+#[test]
+fn lost_op_returns() {
+    let mut story = Story::new();
+    story.run(0, Intent::Add(5)).sync();
+    story.run(0, Intent::Add(1)).deliver(2).lose(0);
+    story.run(0, Intent::Add(1)).run(1, Intent::Delete);
+    story.ends_as("2");
+}
+
+#[test]
+fn births_in_one_op() {
+    let mut story = Story::new();
+    let commands = vec![Intent::Add(1), Intent::Delete, Intent::Add(2)];
+    story.transact(0, commands).ends_as("2");
+}
+
+#[test]
+fn set_against_flush_against_incr() {
+    let mut story = Story::new();
+    story.run(0, Intent::Add(5)).sync();
+    story.run(0, Intent::Add(5));
+    story.run(1, Intent::Delete).run(2, Intent::Flush);
+    story.ends_as("5");
+}
+
+/// What survives a concurrent `DEL` still expires, also when it has been folded.
+#[test]
+fn a_folded_edit_keeps_the_deadline_it_carries() {
+    let mut story = Story::new();
+    story.run(0, Intent::Set(b"a".to_vec(), PLAIN));
+    story.run(0, Intent::End(Deadline::At(30))).sync();
+    story.run(1, append("x")).run(0, Intent::Delete);
+    story.ends_as("x");
+    assert_eq!(story.look(0).ends_at, Some(30));
+}
+
+/// A field's deadline that a removal of its hash left alone goes in the end.
+#[test]
+fn a_field_deadline_left_alone_goes() {
+    let mut story = Story::new();
+    story
+        .run(0, Intent::FieldSet(X, b"1".to_vec(), PLAIN))
+        .sync();
+    story.run(0, Intent::FieldEnd(X, Deadline::At(30)));
+    story.run(1, Intent::Delete).sync();
+    story.cluster.converge();
+    assert!(story.cluster.replicas[0].state.is_void());
+}
+
+/// Where infinities of both signs meet, an increment ships no sum that is not a number.
+#[test]
+fn infinities_that_meet_make_no_sum_that_is_not_a_number() {
+    let mut story = Story::new();
+    story.run(0, Intent::ScoreAdd(X, f64::INFINITY));
+    story.run(1, Intent::ScoreAdd(X, f64::NEG_INFINITY)).sync();
+    story.run(0, Intent::ScoreAdd(X, f64::NEG_INFINITY)).sync();
+    assert_eq!(story.look(2).scores, [(f64::NEG_INFINITY, vec![X])]);
+    story.cluster.converge();
+}
