@@ -30,6 +30,8 @@ enum Allow {
     Value,
     /// Two errors that start so.
     Error,
+    /// An error of ours that starts so, where Redis 7.0 has a value.
+    Refused,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +89,7 @@ impl Rule {
             (Allow::Error, Some(theirs), Some(own)) => {
                 theirs.starts_with(&self.redis) && own.starts_with(&self.ours)
             }
+            (Allow::Refused, None, Some(own)) => own.starts_with(&self.ours),
             (Allow::Numbers, None, None) => same_numbers(redis, ours),
             (Allow::Value, None, None) => true,
             _ => false,

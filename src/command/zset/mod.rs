@@ -150,7 +150,10 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     }
     options.check(pairs.len())?;
     let parse = |text| super::number::parse_f64(text).ok_or(CommandError::NotAFloat);
-    let scores: Result<Vec<f64>, _> = pairs.iter().map(|[score, _]| parse(score)).collect();
+    let scores: Result<Vec<f64>, CommandError> = pairs
+        .iter()
+        .map(|[score, _]| parse(score).map(unsigned_zero))
+        .collect();
     let scores = scores?;
     txn.sorted_set(&key)?;
     if options.increment {
@@ -169,6 +172,11 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     }
     reply.count(added + if options.changed { changed } else { 0 });
     Ok(())
+}
+
+/// A score as it is kept: zero has no sign, as in the small sorted sets of Redis.
+const fn unsigned_zero(score: f64) -> f64 {
+    if score == 0.0 { 0.0 } else { score }
 }
 
 /// Adds to a score. Returns the new one, unless the options forbid it.
@@ -429,6 +437,8 @@ mod tests {
             ("ZINCRBY z 1.5 a", "1.5"),
             ("ZINCRBY z 0.1 a", "1.6"),
             ("ZINCRBY z -1.6 a", "0"),
+            ("ZADD z -0 zero", ":1"),
+            ("ZSCORE z zero", "0"),
             ("ZINCRBY z inf a", "inf"),
             (
                 "ZINCRBY z -inf a",

@@ -7,7 +7,7 @@ use crdt::{Key, SortedSet};
 use super::super::list::ranks_of;
 use super::super::number::parse_f64;
 use super::super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply};
-use super::{Handler, reply_members, row};
+use super::{Handler, reply_members, row, unsigned_zero};
 use crate::shard::Txn;
 
 const READ: Flags = Flags::READ;
@@ -96,7 +96,12 @@ impl ScoreEnd {
             [b'(', digits @ ..] => (true, digits),
             digits => (false, digits),
         };
-        let score = parse_f64(digits).ok_or(CommandError::MinOrMaxNotAFloat)?;
+        // As `strtod` does: nothing is 0, and spaces in front do not matter.
+        let score = match digits {
+            [] => Some(0.0),
+            digits => parse_f64(digits.trim_ascii_start()),
+        };
+        let score = score.ok_or(CommandError::MinOrMaxNotAFloat)?;
         Ok(Self { score, excluded })
     }
 }
@@ -326,7 +331,7 @@ fn zrangestore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
 pub(super) fn replace(txn: &mut Txn<'_>, target: &Key<'_>, members: &[(Vec<u8>, f64)]) {
     txn.remove(target);
     for (member, score) in members {
-        txn.zset_set(target, member, *score);
+        txn.zset_set(target, member, unsigned_zero(*score));
     }
 }
 
