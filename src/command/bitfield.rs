@@ -87,19 +87,40 @@ impl Integer {
         (if is_negative { rest - modulus } else { rest }) as i64
     }
 
-    /// The integer to write for a wanted one, if any.
-    fn fit(self, wanted: i128, overflow: Overflow) -> Option<i64> {
-        let (low, high) = if self.signed {
-            let half = 1_i128 << (self.width - 1);
-            (-half, half - 1)
+    /// The highest and the lowest.
+    const fn bounds(self) -> (i64, i64) {
+        let high = ((1_u64 << (self.width - self.signed as u8)) - 1) as i64;
+        (high, if self.signed { -high - 1 } else { 0 })
+    }
+
+    /// Whether a sum is above what this type holds, or below.
+    ///
+    /// Source: `checkSignedBitfieldOverflow` and `checkUnsignedBitfieldOverflow` of Redis, whose
+    /// differences wrap: a number far below a signed type counts as above it.
+    const fn exceeds(self, value: i64, by: i64) -> (bool, bool) {
+        let (high, low) = self.bounds();
+        let (up, down) = (high.wrapping_sub(value), low.wrapping_sub(value));
+        if self.signed {
+            let narrow = self.width != 64;
+            (
+                high < value || (narrow && up < by) || (0 <= value && 0 < by && up < by),
+                value < low || (narrow && by < down) || (value < 0 && by < 0 && by < down),
+            )
         } else {
-            (0, (1_i128 << self.width) - 1)
-        };
-        match overflow {
-            _ if (low..=high).contains(&wanted) => Some(wanted as i64),
-            Overflow::Wrap => Some(self.wrap(wanted)),
-            Overflow::Saturate => Some(wanted.clamp(low, high) as i64),
-            Overflow::Fail => None,
+            let is_above = (high as u64) < value as u64;
+            (is_above || (0 < by && up < by), by < 0 && by < down)
+        }
+    }
+
+    /// The integer to write for a sum, if any.
+    fn fit(self, value: i64, by: i64, overflow: Overflow) -> Option<i64> {
+        let (high, low) = self.bounds();
+        let wrapped = self.wrap(value.wrapping_add(by).into());
+        match (self.exceeds(value, by), overflow) {
+            ((false, false), _) | (_, Overflow::Wrap) => Some(wrapped),
+            ((true, _), Overflow::Saturate) => Some(high),
+            ((false, true), Overflow::Saturate) => Some(low),
+            (_, Overflow::Fail) => None,
         }
     }
 }
@@ -119,18 +140,11 @@ impl Field {
         match self.action {
             Action::Get => (None, Some(old)),
             Action::Set(wanted) => {
-                let wanted = if self.kind.signed {
-                    wanted.into()
-                } else {
-                    i128::from(wanted as u64)
-                };
-                let new = self.kind.fit(wanted, self.overflow);
+                let new = self.kind.fit(wanted, 0, self.overflow);
                 (new, new.map(|_| old))
             }
             Action::Add(by) => {
-                let new = self
-                    .kind
-                    .fit(i128::from(old) + i128::from(by), self.overflow);
+                let new = self.kind.fit(old, by, self.overflow);
                 (new, new)
             }
         }
@@ -261,6 +275,10 @@ mod tests {
             (
                 "BITFIELD f SET i64 0 -9223372036854775808 INCRBY i64 0 -1",
                 "[:35747322042253312 :9223372036854775807]",
+            ),
+            (
+                "BITFIELD h INCRBY i1 0 1 OVERFLOW SAT INCRBY i1 0 -5",
+                "[:-1 :-1]",
             ),
             ("BITFIELD f GET u4 1", "[:15]"),
             ("BITFIELD_RO f GET u4 0", "[:7]"),

@@ -143,7 +143,7 @@ fn bits_between((start, end): (i64, i64), unit: i64, bytes: usize) -> std::ops::
     let length = bytes as i64 * unit;
     let from_end = |at: i64| if at < 0 { (at + length).max(0) } else { at };
     let (first, last) = (from_end(start), from_end(end).min(length - 1));
-    if last < first || (start < 0 && end < 0 && end < start) {
+    if last < first {
         return 0..0;
     }
     let bits = 8 / unit as u64;
@@ -173,7 +173,15 @@ fn bitcount(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
         unit_is = unit(args)?;
     }
     let value = string_of(txn, &key)?;
-    let bits = bits_between(ends, unit_is, value.len());
+    // Two ends before the start are clamped to the first byte, but not if they are the wrong way
+    // round; `BITPOS` of Redis does not look.
+    let (start, end) = ends;
+    let is_backwards = start < 0 && end < 0 && end < start;
+    let bits = if is_backwards {
+        0..0
+    } else {
+        bits_between(ends, unit_is, value.len())
+    };
     reply.int(count_ones(&value, bits) as i64);
     Ok(())
 }

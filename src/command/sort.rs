@@ -211,7 +211,7 @@ fn sorted(txn: &Txn<'_>, key: &Key<'_>, query: &Query<'_>) -> Result<Vec<Vec<u8>
     // A set has no order that could be stored and be the same in all regions.
     let forced = query.keeps_order() && kind == Kind::Set && query.target.is_some();
     if query.keeps_order() && !forced {
-        if kind == Kind::SortedSet && query.descending {
+        if kind != Kind::Set && query.descending {
             elements.reverse();
         }
         return Ok(elements);
@@ -285,6 +285,7 @@ mod tests {
             ("SORT l LIMIT 9 2", "[]"),
             ("SORT l LIMIT 1 -1", "[2 9 10]"),
             ("SORT l BY nosort", "[10 9 2 1]"),
+            ("SORT l BY nosort DESC", "[1 2 9 10]"),
             ("SORT_RO l", "[1 2 9 10]"),
             ("SORT_RO l STORE x", "-ERR syntax error"),
             ("SORT l STORE r", ":4"),
