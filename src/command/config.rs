@@ -375,6 +375,7 @@ fn reset_stat(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     for counter in [&server.commands, &server.accepted, &server.refused] {
         counter.store(0, Ordering::Relaxed);
     }
+    server.stats.reset();
     reply.ok();
     Ok(())
 }

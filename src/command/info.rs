@@ -31,7 +31,7 @@ const SECTIONS: &[Section] = &[
     ("Replication", true, replication),
     ("CPU", true, cpu),
     ("Modules", true, nothing),
-    ("Commandstats", false, nothing),
+    ("Commandstats", false, command_stats),
     ("Errorstats", true, nothing),
     ("Latencystats", false, nothing),
     ("Cluster", true, cluster),
@@ -158,6 +158,19 @@ fn cpu(_: &Call<'_>, text: &mut String) {
     let (user, system) = memory::cpu_s();
     line(text, "used_cpu_sys", format_args!("{system:.6}"));
     line(text, "used_cpu_user", format_args!("{user:.6}"));
+}
+
+fn command_stats(call: &Call<'_>, text: &mut String) {
+    for (name, calls, took_ns) in call.server.stats.list() {
+        let (us, each_us) = (took_ns / 1_000, took_ns as f64 / 1_000.0 / calls as f64);
+        line(
+            text,
+            &format!("cmdstat_{}", name.to_ascii_lowercase()),
+            format_args!(
+                "calls={calls},usec={us},usec_per_call={each_us:.2},rejected_calls=0,failed_calls=0"
+            ),
+        );
+    }
 }
 
 fn cluster(_: &Call<'_>, text: &mut String) {

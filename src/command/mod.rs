@@ -45,7 +45,7 @@ mod zset;
 pub use args::Args;
 pub use error::CommandError;
 pub use reply::{Deferred, Mark, Reply};
-pub use table::{COMMANDS, check_subcommand, find};
+pub use table::{COMMANDS, check_subcommand, find, number_of};
 
 use crate::proxy::Call;
 use crate::shard::Txn;

@@ -80,12 +80,17 @@ static PLACED: LazyLock<Vec<u16>> = LazyLock::new(|| {
 
 /// The command of this name, in upper or lower case. Costs O(1).
 pub fn find(name: &[u8]) -> Option<&'static Command> {
+    number_of(name).map(|number| COMMANDS[number])
+}
+
+/// The place among [`COMMANDS`] of the one of this name, in upper or lower case. Costs O(1).
+pub fn number_of(name: &[u8]) -> Option<usize> {
     let places = &*PLACED;
     let numbers = probes(name)
         .map(|at| usize::from(places[at]))
         .take_while(|&number| number != 0);
-    let mut found = numbers.map(|number| COMMANDS[number - 1]);
-    found.find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+    let is_it = |number: &usize| COMMANDS[*number].name.as_bytes().eq_ignore_ascii_case(name);
+    numbers.map(|number| number - 1).find(is_it)
 }
 
 /// The places at which to look for a name, one after the other.

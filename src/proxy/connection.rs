@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::execute::{Blocking, Step, execute};
+use super::stats::Tally;
 use super::{Server, buffers};
 use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
@@ -120,6 +121,7 @@ impl Connection {
         let (batch_ms, batch_ns) = (clock::now_ms(), clock::monotonic_ns());
         session.client.active_ms.store(batch_ms, Ordering::Relaxed);
         let mut started_ns = batch_ns;
+        let mut tally = Tally::default();
         while !session.closing {
             let Some(request) = self.next(server, session, &mut input[done..]) else {
                 break;
@@ -143,6 +145,7 @@ impl Connection {
                 server
                     .slow
                     .note(now_ns - started_ns, &session.client, &arguments);
+                tally.count(&server.stats, session.command, now_ns - started_ns);
                 started_ns = now_ns;
                 if session.replies != Replies::On {
                     self.hush(session, before);
@@ -163,6 +166,7 @@ impl Connection {
                 self.flush(stream).await?;
             }
         }
+        tally.add_up(&server.stats);
         input.drain(..done);
         buffers::give_back(&mut input);
         self.input = input;

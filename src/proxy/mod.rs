@@ -11,6 +11,7 @@ mod listener;
 pub(crate) mod memory;
 mod server;
 mod slow;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub(crate) use execute::transaction;
 pub use listener::{BindError, Listener, Thread};
 pub use server::{Policy, RegionState, Regions, Server, Settings};
 pub use slow::{Slow, SlowCommand, Spike};
+pub use stats::CommandStats;
 
 use std::sync::Arc;
 

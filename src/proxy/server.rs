@@ -93,6 +93,8 @@ pub struct Server {
     pub paused_until_ms: AtomicU64,
     /// Whether only writes are paused.
     pub paused_writes_only: AtomicBool,
+    /// How often each command ran.
+    pub stats: super::CommandStats,
     /// Slow log, latency events and monitors.
     pub slow: super::Slow,
     /// Wakes who waits for other regions: one of them has applied or acknowledged something, or
@@ -131,6 +133,7 @@ impl Server {
             refused: AtomicU64::new(0),
             paused_until_ms: AtomicU64::new(0),
             paused_writes_only: AtomicBool::new(false),
+            stats: super::CommandStats::default(),
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
             memory_max: AtomicU64::new(0),

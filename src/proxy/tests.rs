@@ -298,6 +298,9 @@ fn info_has_the_usual_sections() {
         assert!(text.contains(&format!("# {section}\r\n")), "{section}");
     }
     assert!(text.contains("redis_version:") && !text.contains("# Commandstats"));
+    a.check("SET k v", "+OK\r\n");
+    let text = a.ask("INFO commandstats");
+    assert!(text.contains("cmdstat_set:calls=1,usec="), "{text}");
     let text = a.ask("INFO memory");
     assert!(text.contains("used_memory:") && !text.contains("# Server"));
 }

@@ -1,0 +1,105 @@
+//! How often each command ran, and for how long: `INFO commandstats`.
+//!
+//! A connection counts for itself and adds up once a batch, or when the command changes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::command::{COMMANDS, number_of};
+
+/// What one command has done.
+#[derive(Debug, Default)]
+struct Count {
+    calls: AtomicU64,
+    took_ns: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct CommandStats {
+    /// By the commands' numbers in the table.
+    counts: Vec<Count>,
+}
+
+impl Default for CommandStats {
+    fn default() -> Self {
+        let counts = COMMANDS.iter().map(|_| Count::default()).collect();
+        Self { counts }
+    }
+}
+
+impl CommandStats {
+    /// Commands that ran at all: name, calls, nanoseconds.
+    pub fn list(&self) -> Vec<(&'static str, u64, u64)> {
+        let load = |count: &Count| {
+            let calls = count.calls.load(Ordering::Relaxed);
+            (calls, count.took_ns.load(Ordering::Relaxed))
+        };
+        let counts = self.counts.iter().map(load);
+        let named = COMMANDS.iter().zip(counts);
+        let ran = named.filter(|(_, (calls, _))| 0 < *calls);
+        ran.map(|(command, (calls, took_ns))| (command.name, calls, took_ns))
+            .collect()
+    }
+
+    /// Starts over.
+    pub fn reset(&self) {
+        for count in &self.counts {
+            count.calls.store(0, Ordering::Relaxed);
+            count.took_ns.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a connection has counted and not added up yet.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    name: &'static str,
+    calls: u64,
+    took_ns: u64,
+}
+
+impl Tally {
+    /// Counts a command; none if the name is empty, for there is no such command.
+    #[inline]
+    pub(super) fn count(&mut self, stats: &CommandStats, name: &'static str, took_ns: u64) {
+        if !std::ptr::eq(self.name, name) {
+            self.add_up(stats);
+            self.name = name;
+        }
+        self.calls += 1;
+        self.took_ns += took_ns;
+    }
+
+    /// Adds up what was counted.
+    pub(super) fn add_up(&mut self, stats: &CommandStats) {
+        let Self {
+            name,
+            calls,
+            took_ns,
+        } = std::mem::take(self);
+        if let Some(count) = number_of(name.as_bytes()).and_then(|at| stats.counts.get(at)) {
+            count.calls.fetch_add(calls, Ordering::Relaxed);
+            count.took_ns.fetch_add(took_ns, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_adds_up_when_the_command_changes() {
+        let stats = CommandStats::default();
+        let mut tally = Tally::default();
+        for (name, took_ns) in [("GET", 1), ("GET", 2), ("", 4), ("SET", 8)] {
+            tally.count(&stats, name, took_ns);
+        }
+        assert_eq!(stats.list(), [("GET", 2, 3)]);
+        tally.add_up(&stats);
+        tally.add_up(&stats);
+        assert_eq!(stats.list(), [("GET", 2, 3), ("SET", 1, 8)]);
+        stats.reset();
+        assert_eq!(stats.list(), []);
+    }
+}
