@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::interval;
 
 pub use self::certs::CertError;
 pub use self::client::{Request, RequestError};
@@ -173,8 +173,9 @@ impl Playground {
         say(&format!(
             "ready: {count} region{plural}, control port {control_port}, Ctrl-C stops"
         ));
+        let mut looks = interval(WATCH_EVERY);
         loop {
-            sleep(WATCH_EVERY).await;
+            looks.tick().await;
             for node in &self.nodes {
                 if let Some(status) = node.ended() {
                     say(&format!("{} has ended by itself: {status}", node.id));
