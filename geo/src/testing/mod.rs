@@ -3,9 +3,9 @@
 //! A [`Net`] has one node a region, each with a few shards that only remember which ops they have
 //! applied. Between them are connections as the proto layer knows them: one ordered stream of
 //! control messages and ordered lanes of frames, with delay, jitter and loss (which delays
-//! further), in no order between them. Connections stall when cut and end when a side gives up; new
-//! ones are made as soon as nothing is cut. Every op that is applied is checked: once, without a gap, after
-//! its deps.
+//! further), in no order between them. Connections stall when cut and end when a side gives up;
+//! new ones are made as soon as nothing is cut. Every op that is applied is checked: once, without
+//! a gap, after its deps.
 
 mod chance;
 mod shard;
