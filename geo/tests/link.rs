@@ -298,3 +298,15 @@ fn a_peer_that_has_been_replaced_is_refused() {
         "origin 2@1 has ended: epoch 2 of its region is known"
     );
 }
+
+#[test]
+fn after_a_gap_what_is_missing_is_asked_for_again() {
+    let mut net = Net::new(calm(2, 1));
+    net.run_for(1_000);
+    net.drop_next_frame(1, 2);
+    net.write(1, 0);
+    net.run_for(100);
+    assert_eq!(net.ops(2, 0).len(), 0);
+    net.write(1, 0);
+    check_converges(&mut net, 500);
+}

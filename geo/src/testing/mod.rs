@@ -106,6 +106,8 @@ pub struct Net {
     pipes: BTreeMap<(Region, Region), Pipe>,
     cuts: BTreeSet<(Region, Region)>,
     traffic: BTreeMap<(Region, Region), Traffic>,
+    /// Ways on which the next frame gets lost.
+    dropping: BTreeSet<(Region, Region)>,
     /// What links said, by region and peer.
     pub events: Vec<(Instant, Region, Region, Event)>,
 }
@@ -136,6 +138,7 @@ impl Net {
             pipes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             traffic: BTreeMap::new(),
+            dropping: BTreeSet::new(),
             events: Vec::new(),
         };
         for id in 1..=setup.regions {
@@ -213,6 +216,11 @@ impl Net {
     /// Everything gets through again.
     pub fn heal(&mut self) {
         self.cuts.clear();
+    }
+
+    /// The next frame from one region to another gets lost, which a transport must not do.
+    pub fn drop_next_frame(&mut self, from: u8, to: u8) {
+        self.dropping.insert((region(from), region(to)));
     }
 
     /// A region crashes and comes up empty, under the next epoch.
@@ -536,6 +544,9 @@ impl Net {
     }
 
     fn send(&mut self, from: Region, to: Region, lane: u16, bytes: Bytes) {
+        if lane != CONTROL && self.dropping.remove(&(from, to)) {
+            return;
+        }
         let setup = self.setup;
         let is_lost = self.chance.below(100) < setup.loss_percent;
         let jitter_ns = self.chance.below(setup.jitter_ms * 1_000_000 + 1);

@@ -317,3 +317,25 @@ fn under_steady_writes_heartbeats_are_taken_and_lag_does_not_grow() {
     }
     assert_eq!(a.stable().get(own), at(5));
 }
+
+#[test]
+fn what_a_region_announced_ends_with_its_life() {
+    let mut a = settled();
+    let says = |by, held: &[(Origin, u64)]| Heartbeat {
+        announced: vec![announcement(3, 9, held)],
+        ..heartbeat(by, 0, 100, &[])
+    };
+    a.heard(says(origin(3, 9), &[]), region(3), NOW_MS);
+    a.heard(says(origin(2, 1), &[(origin(3, 1), 11)]), region(2), NOW_MS);
+    let open = |a: &Delivery| {
+        a.open_endings()
+            .iter()
+            .map(|e| e.region.id())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(open(&a), [3], "region 2 has an op that we lack");
+    a.heard(heartbeat(origin(2, 5), 0, 101, &[]), region(2), NOW_MS);
+    assert_eq!(open(&a), [2, 3], "and has not said what is left of it");
+    a.heard(says(origin(2, 5), &[]), region(2), NOW_MS);
+    assert_eq!(open(&a), [2], "it is lost");
+}

@@ -38,7 +38,7 @@ const SILENCE: Span = Span::from_ms(3_000);
 
 /// Events that wait to be polled; beyond that no frame is taken.
 const EVENTS_MAX: usize = 256;
-/// Beats are skipped while so many control messages wait to be sent.
+/// While so many control messages wait to be sent, nothing is added to them.
 const CONTROL_MAX: usize = 8;
 
 /// How long to wait before a frame that was answered with [`Accept::Later`] is offered again.
@@ -258,13 +258,18 @@ impl Link {
         if self.phase != Phase::Up {
             return;
         }
+        let has_room = self.talk.control.len() < CONTROL_MAX;
         if self.beat_at <= now {
             self.beat_at = now + self.beat;
-            if self.talk.control.len() < CONTROL_MAX {
+            if has_room {
                 self.say_beat(now, shards);
             }
         } else if self.talk.ack_at.is_some_and(|at| at <= now) {
-            self.say_applied(shards);
+            if has_room {
+                self.say_applied(shards);
+            } else {
+                self.talk.ack_at = Some(now + ACK_DELAY);
+            }
         }
     }
 
