@@ -110,14 +110,14 @@ impl proto::Shards for Reached<'_> {
 #[derive(Debug)]
 pub struct PeerLink {
     name: String,
-    link: Mutex<Link>,
+    side: Mutex<Link>,
     common: Arc<Common>,
 }
 
 impl PeerLink {
     /// Runs on the link, and tells what has happened.
     fn with<R>(&self, run: impl FnOnce(&mut Link, &mut Reached<'_>) -> R) -> R {
-        let mut link = self.link.lock();
+        let mut link = self.side.lock();
         let result = run(&mut link, &mut Reached(&self.common));
         while let Some(event) = link.poll_event() {
             self.tell(&event);
@@ -202,7 +202,7 @@ impl Handler for PeerLink {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let at = self.link.lock().poll_timeout()?;
+        let at = self.side.lock().poll_timeout()?;
         Some(clock::start() + Duration::from_nanos(at.0))
     }
 
@@ -217,6 +217,7 @@ impl Handler for PeerLink {
 
 /// All links of a node.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "links are what it has")]
 pub struct Links {
     own: (Region, String),
     common: Arc<Common>,
@@ -240,10 +241,10 @@ impl Links {
             wakers,
         });
         let link = |(region, name): &(Region, String)| {
-            let link = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
+            let side = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
             let link = PeerLink {
                 name: name.clone(),
-                link,
+                side,
                 common: Arc::clone(&common),
             };
             (*region, Arc::new(link))
@@ -271,6 +272,14 @@ impl Regions for Links {
         self.common.wake();
     }
 
+    fn is_first(&self) -> bool {
+        let now = proto::Instant(clock::monotonic_ns());
+        let before = self.links.range(..self.own.0);
+        let is_down =
+            |link: &PeerLink| link.with(|link, shards| link.state(now, shards) == LinkState::Down);
+        before.into_iter().all(|(_, link)| is_down(link))
+    }
+
     fn list(&self, _now_ms: u64) -> Vec<RegionState> {
         let now = proto::Instant(clock::monotonic_ns());
         let own = RegionState {
@@ -282,9 +291,9 @@ impl Regions for Links {
             pending_ops: 0,
         };
         let other = |(region, link): (&Region, &Arc<PeerLink>)| {
-            link.with(|link_state, shards| {
-                let stats = link_state.stats(now, shards);
-                let state = match link_state.state(now, shards) {
+            link.with(|side, shards| {
+                let stats = side.stats(now, shards);
+                let state = match side.state(now, shards) {
                     LinkState::Live => "live",
                     LinkState::Lagging => "lagging",
                     LinkState::Down => "down",

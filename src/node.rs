@@ -47,10 +47,10 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .build()?;
     runtime.block_on(async {
         let net = match (config.geo.as_ref(), credentials) {
-            (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, &links)?),
+            (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, links.as_ref())?),
             _ => None,
         };
-        tokio::spawn(keep_tidy(Arc::clone(&server)));
+        tokio::spawn(keep_tidy(Arc::clone(&server), config.expiry_grace));
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = listener.run(Arc::clone(&server), threads) => ended?,
@@ -96,6 +96,8 @@ fn shards(config: &Config) -> Shards {
 const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// Things that are settled in a shard under one hold of its lock.
 const SETTLED_AT_ONCE: usize = 1_000;
+/// Keys that are removed from a shard under one hold of its lock.
+const EXPIRED_AT_ONCE: usize = 100;
 /// Lanes of a link: see docs/decisions.
 const LANES: u16 = 4;
 /// Links with the other regions, if there are any, without connections.
@@ -135,7 +137,7 @@ fn open(
     config: &Config,
     geo: &Geo,
     credentials: Credentials,
-    links: &Option<Arc<Links>>,
+    links: Option<&Arc<Links>>,
 ) -> Result<Net, StartError> {
     let own = (config.region.name.clone(), config.region.id);
     let others = config
@@ -162,11 +164,13 @@ fn open(
     Ok(Net::start(settings, peers.collect())?)
 }
 
-/// Drops and folds what is stable, a shard at a time, for ever.
-async fn keep_tidy(server: Arc<Server>) {
+/// Drops and folds what is stable and removes what is past its deadline, a shard at a time, for
+/// ever.
+async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
         ticks.tick().await;
+        let grace = expiry_grace(&server, grace);
         for index in 0..server.shards.count() {
             while server
                 .shards
@@ -174,8 +178,35 @@ async fn keep_tidy(server: Arc<Server>) {
             {
                 tokio::task::yield_now().await;
             }
+            if let Some(grace) = grace {
+                expire(&server, index, grace).await;
+            }
         }
     }
+}
+
+/// Removes keys of a shard whose deadline has been past for `grace`.
+async fn expire(server: &Server, index: usize, grace: Duration) {
+    let now_ms = clock::now_ms();
+    let before_ms = now_ms.saturating_sub(grace.as_millis() as u64);
+    loop {
+        let removed = server.shards.with(index, |shard| {
+            shard.expire(before_ms, now_ms, EXPIRED_AT_ONCE)
+        });
+        if removed == 0 {
+            return;
+        }
+        server.wrote();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How long after its deadline a key is removed here; `None` where another region does it.
+fn expiry_grace(server: &Server, grace: Duration) -> Option<Duration> {
+    let Some(regions) = server.regions.get() else {
+        return Some(Duration::ZERO);
+    };
+    regions.is_first().then_some(grace)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -92,12 +92,12 @@ pub(crate) struct Folded {
 }
 
 impl Folded {
-    fn new(last: Id, carried: Option<u64>) -> Box<Self> {
-        Box::new(Self {
+    fn new(last: Id, carried: Option<u64>) -> Self {
+        Self {
             last,
             digest: 0,
             carried,
-        })
+        }
     }
 }
 
@@ -469,7 +469,9 @@ impl<S: Sum> Register<S> {
             let Some(base) = self.bases.first_mut() else {
                 let mut value = Vec::new();
                 fact.edit.as_edit().apply(&mut value);
-                let folded = fact.carried.map(|_| Folded::new(fact.id, fact.carried));
+                let folded = fact
+                    .carried
+                    .map(|_| Box::new(Folded::new(fact.id, fact.carried)));
                 let attached = Attached::Nothing;
                 self.bases.push(Base {
                     id: fact.id,
@@ -482,7 +484,7 @@ impl<S: Sum> Register<S> {
             fact.edit.as_edit().apply(&mut base.value);
             let folded = base
                 .folded
-                .get_or_insert_with(|| Folded::new(fact.id, None));
+                .get_or_insert_with(|| Box::new(Folded::new(fact.id, None)));
             folded.last = fact.id;
             folded.digest ^= mix(thing, origins.hash(fact.id));
             folded.carried = folded.carried.max(fact.carried);

@@ -4,6 +4,7 @@
 //! op to its log. A client's ops come through [`Shard::transact`], a peer's through
 //! [`Shard::apply`]; both end in `crdt::State::apply`.
 
+mod expiry;
 mod open;
 mod touched;
 mod txn;

@@ -204,7 +204,7 @@ impl Txn<'_> {
     }
 
     /// Ships what was seen of the counter parts of these bodies.
-    fn forget_parts(&mut self, key: &Key<'_>, bodies: Bodies) {
+    pub(super) fn forget_parts(&mut self, key: &Key<'_>, bodies: Bodies) {
         if bodies.has(Bodies::STRING) {
             for seen in self.shard.state.string_parts(key) {
                 self.emit(key, Change::ForgetPart { field: None, seen });
