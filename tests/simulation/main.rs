@@ -37,7 +37,9 @@ fn regions_converge_whatever_happens_between_them() {
     }
     let fresh = fastrand::u64(1 << 32..1 << 48);
     let more = number("MERIDIAN_SIM_SEEDS").unwrap_or(20);
-    meridian_testing::say(&format!("simulation: seeds 0 to {FIXED_SEEDS}, and {more} from {fresh}"));
+    testing::say(&format!(
+        "simulation: seeds 0 to {FIXED_SEEDS}, and {more} from {fresh}"
+    ));
     for seed in (0..FIXED_SEEDS).chain(fresh..fresh + more) {
         let result = std::panic::catch_unwind(|| run(seed));
         assert!(

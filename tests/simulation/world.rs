@@ -378,7 +378,7 @@ fn dump(shard: &Shard, names: &[Vec<u8>], now_ms: u64) -> BTreeMap<String, Strin
         }
         let ends = state.deadline(&key);
         (
-            show(&name),
+            show(name),
             format!("{} {parts:?} ends {ends:?}", kind.name()),
         )
     });
