@@ -188,9 +188,9 @@ impl Handler for PeerLink {
 
     fn timeout(&self, now: Instant) -> Result<(), Reject> {
         self.with(|link, shards| {
-            let was_up = link.is_up();
+            let was_down = link.is_down();
             link.handle_timeout(moment(now), shards);
-            if was_up && !link.is_up() {
+            if !was_down && link.is_down() {
                 let reason = "the peer has been silent for three seconds".to_owned();
                 return Err(Reject {
                     reason,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crdt::{Epoch, Origin, Region, Seed};
-use geo::net::{self, Credentials, Directory, Net, PeerConfig};
+use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
 use crate::clock;
 use crate::config::{Config, Geo};
@@ -98,8 +98,6 @@ const TIDY_EVERY: Duration = Duration::from_millis(100);
 const SETTLED_AT_ONCE: usize = 1_000;
 /// Keys that are removed from a shard under one hold of its lock.
 const EXPIRED_AT_ONCE: usize = 100;
-/// Lanes of a link: see docs/decisions.
-const LANES: u16 = 4;
 /// Links with the other regions, if there are any, without connections.
 fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
     if config.peers.is_empty() {
@@ -109,7 +107,7 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         own: config.region.id,
         database: config.database.clone(),
         level: 1,
-        lanes: LANES,
+        lanes: Tuning::default().lanes,
         window_bytes: limits::LINK_WINDOW_BYTES,
         relay_window_bytes: limits::RELAY_WINDOW_BYTES,
     };
@@ -150,7 +148,6 @@ fn open(
         regions,
     };
     let mut settings = net::Config::new(config.region.id, geo.listen, credentials, directory);
-    settings.tuning.lanes = LANES;
     settings.interface.clone_from(&geo.interface);
     let handlers = links.iter().flat_map(|links| links.handlers());
     let peers = handlers

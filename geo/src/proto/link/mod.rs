@@ -127,6 +127,11 @@ impl Link {
         self.phase == Phase::Up
     }
 
+    /// Whether there is no connection, or none that is of use.
+    pub fn is_down(&self) -> bool {
+        self.phase == Phase::Down
+    }
+
     /// There is a connection, and nothing has been said on it.
     pub fn connected(&mut self, now: Instant) {
         self.phase = Phase::Greeting;
