@@ -85,6 +85,8 @@ pub(crate) struct Context<'a> {
     pub(crate) id: Id,
     /// Whether everything is stable at once, because there is no other region.
     pub(crate) alone: bool,
+    /// Whether the op goes on with the same thing, which must not be taken for gone meanwhile.
+    pub(crate) goes_on: bool,
 }
 
 /// What can be told of a thing without its value.
@@ -358,7 +360,7 @@ impl<F: Full> Names<F> {
         let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
         change(full);
         if cx.alone {
-            settle(full, Seen::All, thing.digest, cx.origins);
+            settle(full, Seen::All, thing.digest, cx);
         }
         let queue = !cx.alone && wants_settling(full);
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
@@ -418,7 +420,7 @@ impl<F: Full> Names<F> {
         if let Some(register) = full.register().is_some().then(|| full.register_mut()) {
             register.queued = false;
         }
-        settle(full, stable, thing.digest, cx.origins);
+        settle(full, stable, thing.digest, cx);
         let queue = wants_settling(full);
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
         debug_assert_eq!(
@@ -570,12 +572,12 @@ fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
     }
 }
 
-fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, origins: &Origins) {
-    let bodies = full.has_bodies();
+fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, cx: &Context<'_>) {
+    let bodies = full.has_bodies() || cx.goes_on;
     if full.register().is_some() {
         let register = full.register_mut();
         let exists = bodies || register.exists();
-        register.settle(stable, exists, thing, origins);
+        register.settle(stable, exists, thing, cx.origins);
     }
 }
 

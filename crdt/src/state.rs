@@ -137,6 +137,10 @@ impl State {
             },
             id,
             alone: self.alone,
+            goes_on: matches!(
+                change,
+                Change::ForgetPart { .. } | Change::ForgetScore { .. }
+            ),
         };
         let mut inner = Inner {
             digest: 0,
@@ -209,6 +213,7 @@ impl State {
             seen: stable,
             id,
             alone: false,
+            goes_on: false,
         };
         let again = match &thing.place {
             Place::Key => match slot.keys.settle(thing_of(&key), stable, &cx) {

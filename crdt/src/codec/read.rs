@@ -240,12 +240,14 @@ impl<'a> Reader<'a> {
 
     /// A version.
     pub(crate) fn version(&mut self) -> Read<Version> {
+        let disorder = DecodeError::Bad("a version is out of order");
         let mut version = Version::new();
         let mut last = None;
-        for _ in 0..self.varint()? {
+        let times = self.varint()?;
+        for _ in 0..times {
             let (origin, time) = (self.origin()?, Time(self.varint()?));
             if time == Time::ZERO || last.is_some_and(|last| origin <= last) {
-                return Err(DecodeError::Bad("a version is out of order"));
+                return Err(disorder);
             }
             version.advance(origin, time);
             last = Some(origin);
@@ -253,11 +255,15 @@ impl<'a> Reader<'a> {
         let mut last = None;
         for _ in 0..self.varint()? {
             let floor = self.origin()?;
-            if last.is_some_and(|last| floor.region <= last) {
-                return Err(DecodeError::Bad("a version is out of order"));
+            if floor.epoch == Epoch(0) || last.is_some_and(|last| floor.region <= last) {
+                return Err(disorder);
             }
             version.raise_floor(floor.region, floor.epoch);
             last = Some(floor.region);
+        }
+        // A time below a floor says nothing, and is not written.
+        if (version.iter().count() as u64) < times {
+            return Err(disorder);
         }
         Ok(version)
     }

@@ -151,6 +151,20 @@ proptest! {
         run(&steps);
     }
 
+    /// Where there is no other region, all is collected at once.
+    #[test]
+    fn a_region_alone_keeps_nothing_that_waits(
+        steps in prop::collection::vec(step(12), 1..40)
+    ) {
+        let mut cluster = Cluster::new(1);
+        for step in steps.iter().filter(|step| !matches!(step, Step::Fail { .. })) {
+            cluster.step(step);
+            let state = &cluster.replicas[0].state;
+            prop_assert_eq!(state.unsettled(), 0);
+            prop_assert_eq!(state.is_void(), state.is_empty(), "after {:?}: {:?}", step, state);
+        }
+    }
+
     #[test]
     fn all_types_converge_to_what_the_model_says(
         steps in prop::collection::vec(step(12), 1..60)

@@ -262,3 +262,20 @@ fn infinities_that_meet_make_no_sum_that_is_not_a_number() {
     assert_eq!(story.look(2).scores, [(f64::NEG_INFINITY, vec![X])]);
     story.cluster.converge();
 }
+
+/// Where there is no other region, what was removed goes at once, but not between the effects of
+/// one op: a field's counter part is forgotten before the field is set.
+#[test]
+fn setting_the_only_field_keeps_the_keys_deadline() {
+    let mut cluster = Cluster::new(1);
+    let commands = [
+        Intent::FieldAdd(X, 1),
+        Intent::End(Deadline::At(30)),
+        Intent::FieldSet(X, b"2".to_vec(), PLAIN),
+    ];
+    for command in commands {
+        cluster.transact(0, (0, BEFORE_ALL_DEADLINES), &[(0, command)]);
+    }
+    let look = Look::at(&cluster.replicas[0].state, KEYS[0], BEFORE_ALL_DEADLINES);
+    assert_eq!(look.ends_at, Some(30));
+}

@@ -36,7 +36,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    fn new(origin: Origin) -> Self {
+    fn new(origin: Origin, alone: bool) -> Self {
         let slot = Slot::of(KEYS[0]);
         Self {
             origin,
@@ -44,7 +44,7 @@ impl Replica {
             version: Version::new(),
             writer: FrameWriter::new(0, origin),
             model: Model::default(),
-            state: State::new(Seed::from_text(b"test"), slot, 1, false),
+            state: State::new(Seed::from_text(b"test"), slot, 1, alone),
         }
     }
 
@@ -181,7 +181,9 @@ impl Cluster {
         let region = |id| Region::new(id).expect("not 0");
         let origins = (1..=regions).map(|id| Origin::new(region(id), Epoch(1)));
         Self {
-            replicas: origins.map(Replica::new).collect(),
+            replicas: origins
+                .map(|origin| Replica::new(origin, regions == 1))
+                .collect(),
             log: BTreeMap::new(),
             collected: Version::new(),
         }
@@ -333,7 +335,7 @@ impl Cluster {
 
     /// A replica that has applied what `target` covers, in whatever order.
     fn rebuild(&self, origin: Origin, target: &Version) -> Replica {
-        let mut new = Replica::new(origin);
+        let mut new = Replica::new(origin, self.replicas.len() == 1);
         let ready = |new: &Replica, op: &Shipped| {
             let stamp = Stamp {
                 time: op.frame.last(),
