@@ -386,6 +386,11 @@ mod tests {
                 "HINCRBY h n 1",
                 "-ERR increment or decrement would overflow",
             ),
+            ("HINCRBY one n 1", ":1"),
+            ("PEXPIRE one 5000", ":1"),
+            ("HSET one n 7", ":0"),
+            ("HGET one n", "7"),
+            ("PTTL one", ":5000"),
             ("HSET h t x", ":1"),
             ("HINCRBY h t 1", "-ERR hash value is not an integer"),
             (

@@ -203,6 +203,16 @@ impl Txn<'_> {
         survey
     }
 
+    /// Gives a key that lives on its deadline back. What forgets a key's only counter leaves it
+    /// without a value for one effect, and without other regions that is settled at once.
+    fn keep_deadline(&mut self, key: &Key<'_>, before: Survey) {
+        if let Some(ms) = before.ends_at
+            && self.shard.state.deadline(key).is_none()
+        {
+            self.emit(key, Change::Deadline(Deadline::At(ms)));
+        }
+    }
+
     /// Ships what was seen of the counter parts of these bodies.
     pub(super) fn forget_parts(&mut self, key: &Key<'_>, bodies: Bodies) {
         if bodies.has(Bodies::STRING) {
@@ -326,7 +336,7 @@ impl Txn<'_> {
         value: &[u8],
         attached: Attached,
     ) -> bool {
-        self.prepare(key, Kind::Hash);
+        let survey = self.prepare(key, Kind::Hash);
         let (existed, ends_at) = self.prepare_field(key, field);
         let attached = match (attached, ends_at) {
             (Attached::Nothing, Some(ms)) => Attached::Deadline(Deadline::At(ms)),
@@ -343,6 +353,7 @@ impl Txn<'_> {
                 attached,
             },
         );
+        self.keep_deadline(key, survey);
         !existed
     }
 
@@ -453,12 +464,13 @@ impl Txn<'_> {
 impl Txn<'_> {
     /// Sets a score. Returns whether the member is new.
     pub fn zset_set(&mut self, key: &Key<'_>, member: &[u8], score: f64) -> bool {
-        self.prepare(key, Kind::SortedSet);
+        let survey = self.prepare(key, Kind::SortedSet);
         let existed = self.score(key, member).is_some();
         if existed {
             self.forget_score(key, member);
         }
         self.emit(key, Change::ScoreSet { member, score });
+        self.keep_deadline(key, survey);
         !existed
     }
 
