@@ -13,6 +13,7 @@ use crate::number::Number;
 use crate::origin::Origin;
 use crate::register::{Part, Register, Sum};
 use crate::slot::{Key, Slot};
+use crate::stamp::FactId;
 use crate::state::State;
 
 /// What a writer sees of a key before it writes.
@@ -97,6 +98,35 @@ impl State {
                 Some((base, register.live_parts().map(|part| part.removed).sum()))
             }
         }
+    }
+
+    /// The bases of the string at a key, the one that is read first, each with its size in bytes:
+    /// the others are siblings, which a removal of the first uncovers.
+    pub fn string_bases(&self, key: &Key<'_>) -> Vec<(FactId, usize)> {
+        let of = |id, len| (self.origins.fact_id(id), len);
+        match self.key(key) {
+            Some(Kept::Full(state)) => {
+                let bases = state
+                    .register()
+                    .into_iter()
+                    .flat_map(|register| &register.bases);
+                bases.map(|base| of(base.id, base.value.len())).collect()
+            }
+            Some(Kept::Compact(base)) => vec![of(base.id, base.value.len())],
+            None => Vec::new(),
+        }
+    }
+
+    /// The edits of the string at a key that are not folded yet.
+    pub fn string_edits(&self, key: &Key<'_>) -> Vec<FactId> {
+        let Some(Kept::Full(state)) = self.key(key) else {
+            return Vec::new();
+        };
+        let edits = state
+            .register()
+            .into_iter()
+            .flat_map(|register| &register.edits);
+        edits.map(|fact| self.origins.fact_id(fact.id)).collect()
     }
 
     /// What a removal must ship of the counter parts of the string at a key.

@@ -285,6 +285,8 @@ fn a_token_says_what_a_region_must_have() {
     a.check("INCR n", ":1\r\n");
     let explained = a.ask("REGION EXPLAIN n");
     assert!(explained.contains("counter-parts\r\n*1\r\n"), "{explained}");
+    let explained = a.ask("REGION EXPLAIN k");
+    assert!(explained.contains("bases\r\n*1\r\n"), "{explained}");
 }
 
 #[test]
