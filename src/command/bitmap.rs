@@ -166,7 +166,7 @@ fn bitcount(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
     let key = txn.key(args.next()?);
     let (mut ends, mut unit_is) = ((0, -1), 1);
     if !args.is_empty() {
-        if args.remaining() < 2 {
+        if !(2..=3).contains(&args.remaining()) {
             return Err(CommandError::Syntax);
         }
         ends = (args.int()?, args.int()?);

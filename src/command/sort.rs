@@ -185,7 +185,9 @@ fn weigh(
     if alpha {
         return Ok(Weight::Text(text));
     }
-    let number = match text.as_deref() {
+    // As `strtod` does: a zero byte ends the text, nothing is 0, and spaces in front do not matter.
+    let text = text.as_deref().unwrap_or_default();
+    let number = match text.split(|&byte| byte == 0).next() {
         None | Some([]) => Some(0.0),
         Some(text) => parse_f64(text.trim_ascii_start()),
     };
