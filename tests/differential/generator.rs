@@ -249,7 +249,15 @@ impl Generator {
         match self.below(10) {
             0..=4 => words![self.key(Text), self.text()],
             5..=7 => words![self.key(Number), self.int()],
-            8 => words![self.key(Decimal), self.decimal()],
+            // SORT reads these: as weights, Redis takes "" for 0 and skips blanks.
+            8 => {
+                let value = if self.chance(0.02) {
+                    "abc"
+                } else {
+                    self.pick(DECIMALS)
+                };
+                words![self.key(Decimal), value]
+            }
             _ => words![self.key(Bits), self.text()],
         }
     }

@@ -107,7 +107,8 @@ fn sort(g: &mut Generator) -> Words {
     };
     let tag = tag_of(&words[0]);
     if words.len() == 1 && g.chance(0.2) {
-        words.extend(words!["BY", format!("{tag}n*").as_str()]);
+        // Weights that never hold a zero byte, at which Redis would stop to read.
+        words.extend(words!["BY", format!("{tag}d*").as_str()]);
     }
     words.extend(g.maybe(0.3, |g| words!["LIMIT", g.below(4), g.between(-1, 5)]));
     words.extend(g.maybe(0.3, |g| words![g.pick(&["ASC", "DESC", "desc"])]));
