@@ -175,9 +175,21 @@ impl Txn<'_> {
         }
     }
 
+    /// Makes way for a write of a kind, which says nothing of deadlines itself. Where it begins a
+    /// new life of the key, deadlines of the old one go, also those that only others still keep:
+    /// one that stands alone is dropped when it is stable, here perhaps earlier than there.
+    fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
+        let survey = self.make_way(key, kind);
+        if survey.bodies == Bodies::NONE && !self.shard.alone {
+            let (bodies, deadlines) = (Bodies::NONE, true);
+            self.emit(key, Change::Remove { bodies, deadlines });
+        }
+        survey
+    }
+
     /// Makes way for a write of a kind: what is past its deadline goes, and so do bodies of other
     /// types, and deadlines of a life that is over. Returns what was seen of a key that lives on.
-    fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
+    fn make_way(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
         let survey = self.shard.state.survey(key);
         if survey.bodies == Bodies::NONE && !survey.deadlines {
             return survey;
@@ -249,7 +261,10 @@ impl Txn<'_> {
 impl Txn<'_> {
     /// Sets a string, whatever was there. [`Attached::Nothing`] keeps the deadline that it has.
     pub fn string_set(&mut self, key: &Key<'_>, value: &[u8], attached: Attached) {
-        let survey = self.prepare(key, Kind::String);
+        let survey = match attached {
+            Attached::Nothing => self.prepare(key, Kind::String),
+            Attached::Deadline(_) => self.make_way(key, Kind::String),
+        };
         self.string_replace(key, value, attached, survey);
     }
 
@@ -337,7 +352,7 @@ impl Txn<'_> {
         attached: Attached,
     ) -> bool {
         let survey = self.prepare(key, Kind::Hash);
-        let (existed, ends_at) = self.prepare_field(key, field);
+        let (existed, ends_at) = self.prepare_field(key, field, attached == Attached::Nothing);
         let attached = match (attached, ends_at) {
             (Attached::Nothing, Some(ms)) => Attached::Deadline(Deadline::At(ms)),
             (attached, _) => attached,
@@ -360,7 +375,7 @@ impl Txn<'_> {
     /// Adds to a field that is a number or not there; the caller has checked that, and the range.
     pub fn hash_add(&mut self, key: &Key<'_>, field: &[u8], by: Number) {
         self.prepare(key, Kind::Hash);
-        let (_, carried) = self.prepare_field(key, field);
+        let (_, carried) = self.prepare_field(key, field, true);
         let own = self
             .shard
             .state
@@ -379,8 +394,8 @@ impl Txn<'_> {
 
     /// Removes a field. Returns whether it was there.
     pub fn hash_remove(&mut self, key: &Key<'_>, field: &[u8]) -> bool {
-        self.prepare(key, Kind::Hash);
-        let (existed, _) = self.prepare_field(key, field);
+        self.make_way(key, Kind::Hash);
+        let (existed, _) = self.prepare_field(key, field, false);
         if existed {
             self.forget_field(key, field);
             self.emit(
@@ -399,12 +414,13 @@ impl Txn<'_> {
         self.emit(key, Change::FieldDeadline { field, deadline });
     }
 
-    /// Makes way for a write of a field. Returns whether it is there, and when it ends.
-    fn prepare_field(&mut self, key: &Key<'_>, field: &[u8]) -> (bool, Option<u64>) {
+    /// Makes way for a write of a field; `begins` says that it may begin a new life of the field
+    /// and says nothing of deadlines itself. Returns whether it is there, and when it ends.
+    fn prepare_field(&mut self, key: &Key<'_>, field: &[u8], begins: bool) -> (bool, Option<u64>) {
         let (ends_at, deadlines) = self.shard.state.field_deadline(key, field);
         let hash = self.shard.state.hash(key, self.now_ms);
         let existed = hash.is_some_and(|hash| hash.contains(field));
-        if !existed && deadlines {
+        if !existed && (deadlines || (begins && !self.shard.alone)) {
             self.forget_field(key, field);
             self.emit(
                 key,
@@ -447,7 +463,7 @@ impl Txn<'_> {
 
     /// Removes a member. Returns whether it was there.
     pub fn set_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        self.prepare(key, Kind::Set);
+        self.make_way(key, Kind::Set);
         let existed = self
             .shard
             .state
@@ -500,7 +516,7 @@ impl Txn<'_> {
 
     /// Removes a member. Returns whether it was there.
     pub fn zset_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        self.prepare(key, Kind::SortedSet);
+        self.make_way(key, Kind::SortedSet);
         let existed = self.score(key, member).is_some();
         if existed {
             self.forget_score(key, member);

@@ -42,7 +42,7 @@ pub enum Accept {
     /// It is dealt with.
     Taken,
     /// Not now: read nothing more from its lane, and hand the same bytes in again after
-    /// [`RETRY_AFTER`].
+    /// [`RETRY_AFTER`](super::RETRY_AFTER).
     Later,
 }
 
