@@ -2,7 +2,7 @@
 //!
 //! It does three things: gives a write its place in causal order, applies its effects, appends the
 //! op to its log. A client's ops come through [`Shard::transact`], a peer's through
-//! [`Shard::apply`]; both end in `crdt::State::apply`.
+//! [`Shard::offer`]; both end in `crdt::State::apply`.
 
 mod expiry;
 mod open;
