@@ -87,6 +87,15 @@ pub(crate) struct Context<'a> {
     pub(crate) alone: bool,
     /// Whether the op goes on with the same thing, which must not be taken for gone meanwhile.
     pub(crate) goes_on: bool,
+    /// The round of settling that is open, and the last whose ops are all stable.
+    pub(crate) rounds: Rounds,
+}
+
+/// Rounds of settling: what was applied before a round is stable once the round has passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rounds {
+    pub(crate) open: u32,
+    pub(crate) passed: u32,
 }
 
 /// What can be told of a thing without its value.
@@ -359,6 +368,7 @@ impl<F: Full> Names<F> {
         let full = self.full.get_mut(place).expect("just found or made");
         let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
         change(full);
+        note_left_alone(full, cx.rounds.open);
         if cx.alone {
             settle(full, Seen::All, thing.digest, cx);
         }
@@ -574,10 +584,20 @@ fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
 
 fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, cx: &Context<'_>) {
     let bodies = full.has_bodies() || cx.goes_on;
+    // A write that has not seen the removal may be under way, and ends with this deadline.
+    let waits = |left_alone| !cx.alone && cx.rounds.passed <= left_alone;
     if full.register().is_some() {
         let register = full.register_mut();
-        let exists = bodies || register.exists();
+        let exists = bodies || register.exists() || waits(register.left_alone);
         register.settle(stable, exists, thing, cx.origins);
+    }
+}
+
+/// Notes that nothing but deadlines is left of a thing.
+fn note_left_alone<F: Full>(full: &mut F, round: u32) {
+    let lone = |register: &Register<F::Sum>| !register.deadlines.is_empty() && !register.exists();
+    if !full.has_bodies() && full.register().is_some_and(lone) {
+        full.register_mut().left_alone = round;
     }
 }
 

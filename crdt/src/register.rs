@@ -170,6 +170,8 @@ pub(crate) struct Register<S> {
     pub(crate) deadlines: Vec<DeadlineFact>,
     /// Whether the replica has it on its list of things to settle.
     pub(crate) queued: bool,
+    /// In which round of settling its deadlines were last left without a value.
+    pub(crate) left_alone: u32,
 }
 
 impl<S> Default for Register<S> {
@@ -180,6 +182,7 @@ impl<S> Default for Register<S> {
             parts: Vec::new(),
             deadlines: Vec::new(),
             queued: false,
+            left_alone: 0,
         }
     }
 }

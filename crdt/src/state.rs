@@ -10,7 +10,7 @@ use crate::apply::{Inner, Place, change_key, settle_part, thing_of};
 use crate::body::{Body, KeyState, Kind};
 use crate::effect::{Bodies, Change, Deadline, Effect};
 use crate::fact::{Id, OriginIx, Origins, Seen};
-use crate::names::{Context, Names, Updated};
+use crate::names::{Context, Names, Rounds, Updated};
 use crate::origin::Origin;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
@@ -54,6 +54,11 @@ pub struct State {
     unsettled: VecDeque<Unsettled>,
     /// What the op being applied had seen.
     cover: Vec<Time>,
+    /// The last op applied of each origin, by number.
+    applied: Vec<Time>,
+    /// What was applied when the open round of settling began.
+    barrier: Vec<Time>,
+    rounds: Rounds,
 }
 
 impl State {
@@ -69,6 +74,9 @@ impl State {
             deadlines: BTreeSet::new(),
             unsettled: VecDeque::new(),
             cover: Vec::new(),
+            applied: Vec::new(),
+            barrier: Vec::new(),
+            rounds: Rounds::default(),
         }
     }
 
@@ -76,6 +84,11 @@ impl State {
     /// seen all that is here.
     pub fn begin(&mut self, stamp: Stamp, deps: Option<&Version>) -> Applying {
         let origin = self.origins.number(stamp.origin);
+        let at = usize::from(origin.0);
+        if self.applied.len() <= at {
+            self.applied.resize(at + 1, Time::ZERO);
+        }
+        self.applied[at] = stamp.time;
         if let Some(deps) = deps {
             self.origins.cover(deps, &mut self.cover);
             self.cover[usize::from(origin.0)] = stamp.time;
@@ -137,6 +150,7 @@ impl State {
             },
             id,
             alone: self.alone,
+            rounds: self.rounds,
             goes_on: matches!(
                 change,
                 Change::ForgetPart { .. } | Change::ForgetScore { .. }
@@ -185,6 +199,16 @@ impl State {
         let mut cover = Vec::new();
         self.origins.cover(stable, &mut cover);
         let stable = Seen::UpTo(&cover);
+        if self
+            .barrier
+            .iter()
+            .zip(&cover)
+            .all(|(op, covered)| op <= covered)
+        {
+            self.rounds.passed = self.rounds.open;
+            self.rounds.open = self.rounds.open.wrapping_add(1);
+            self.barrier.clone_from(&self.applied);
+        }
         // What is put back waits for a later call.
         let waiting = self.unsettled.len();
         for _ in 0..limit.min(waiting) {
@@ -213,6 +237,7 @@ impl State {
             seen: stable,
             id,
             alone: false,
+            rounds: self.rounds,
             goes_on: false,
         };
         let again = match &thing.place {

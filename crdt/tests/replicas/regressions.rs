@@ -279,3 +279,21 @@ fn setting_the_only_field_keeps_the_keys_deadline() {
     let look = Look::at(&cluster.replicas[0].state, KEYS[0], BEFORE_ALL_DEADLINES);
     assert_eq!(look.ends_at, Some(30));
 }
+
+/// A deadline that a removal left alone stays until the removal is stable: a write that has not
+/// seen the removal ends with it.
+#[test]
+fn a_lone_deadline_waits_for_what_has_not_seen_the_removal() {
+    let mut story = Story::new();
+    let write = || Intent::FieldSet(X, b"1".to_vec(), Attached::Nothing);
+    story.run(0, write()).sync();
+    story.run(0, Intent::End(Deadline::At(30))).sync();
+    story.run(1, Intent::End(Deadline::At(30)));
+    story.run(2, Intent::Delete);
+    story.deliver(2).deliver(0).collect(2).collect(2);
+    story.run(1, write()).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).ends_at, Some(30), "in region {region}");
+    }
+    story.cluster.converge();
+}

@@ -378,9 +378,10 @@ impl Cluster {
         }
         self.check_alike();
         for region in 0..self.replicas.len() {
-            self.settle(region, usize::MAX);
-            // What settles by steps: a second round sees what the first left.
-            self.settle(region, usize::MAX);
+            // By steps: a deadline goes a round after its field, and that one after its value.
+            for _ in 0..4 {
+                self.settle(region, usize::MAX);
+            }
             let replica = &self.replicas[region];
             replica.check();
             assert_eq!(replica.state.unsettled(), 0, "everything drains");
