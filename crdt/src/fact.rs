@@ -140,6 +140,13 @@ impl Seen<'_> {
     }
 }
 
+/// Rounds of settling: what was applied before a round is stable once the round has passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rounds {
+    pub(crate) open: u32,
+    pub(crate) passed: u32,
+}
+
 /// Mixes two words into one, so that each bit of either moves half of the bits of the result.
 ///
 /// Source: the folded multiply of wyhash, <https://github.com/wangyi-fudan/wyhash>.

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use crate::effect::{Attached, Deadline};
 use crate::entry::{self, Compact, Entry};
-use crate::fact::{Id, Origins, Seen, mix};
-use crate::register::{Base, Register, Sum, deadline_digest};
+use crate::fact::{Id, Origins, Rounds, Seen, mix};
+use crate::register::{Base, Register, Sum, deadline_digest, deflate};
 use crate::slot::Seed;
 use crate::table::{Named, Slab, Table};
 
@@ -89,13 +89,6 @@ pub(crate) struct Context<'a> {
     pub(crate) goes_on: bool,
     /// The round of settling that is open, and the last whose ops are all stable.
     pub(crate) rounds: Rounds,
-}
-
-/// Rounds of settling: what was applied before a round is stable once the round has passed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Rounds {
-    pub(crate) open: u32,
-    pub(crate) passed: u32,
 }
 
 /// What can be told of a thing without its value.
@@ -555,31 +548,6 @@ fn inflate<F: Full>(base: Compact<'_>) -> F {
         bases: vec![base],
         ..Register::default()
     })
-}
-
-/// The base of a register that is just that.
-fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
-    match register.bases.as_slice() {
-        [
-            Base {
-                id,
-                attached,
-                value,
-                folded: None,
-            },
-        ] if register.edits.is_empty()
-            && register.parts.is_empty()
-            && register.deadlines.is_empty()
-            && !register.queued =>
-        {
-            Some(Compact {
-                id: *id,
-                attached: *attached,
-                value,
-            })
-        }
-        _ => None,
-    }
 }
 
 fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, cx: &Context<'_>) {

@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 
 use crate::edit::OwnedEdit;
 use crate::effect::{Attached, Deadline, Increment, SeenPart};
+use crate::entry::Compact;
 use crate::fact::{Id, OriginIx, Origins, Seen, mix};
 use crate::number::Number;
 use crate::stamp::Dot;
@@ -542,6 +543,31 @@ impl<S: Sum> Register<S> {
         !self.bases.iter().any(ends)
             && self.edits.iter().all(|edit| edit.carried.is_none())
             && self.parts.iter().all(|part| part.carried.is_none())
+    }
+}
+
+/// The base of a register that is just that.
+pub(crate) fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
+    match register.bases.as_slice() {
+        [
+            Base {
+                id,
+                attached,
+                value,
+                folded: None,
+            },
+        ] if register.edits.is_empty()
+            && register.parts.is_empty()
+            && register.deadlines.is_empty()
+            && !register.queued =>
+        {
+            Some(Compact {
+                id: *id,
+                attached: *attached,
+                value,
+            })
+        }
+        _ => None,
     }
 }
 
