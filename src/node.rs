@@ -98,6 +98,7 @@ const TIDY_EVERY: Duration = Duration::from_millis(100);
 const SETTLED_AT_ONCE: usize = 1_000;
 /// Keys that are removed from a shard under one hold of its lock.
 const EXPIRED_AT_ONCE: usize = 100;
+
 /// Links with the other regions, if there are any, without connections.
 fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
     if config.peers.is_empty() {

@@ -1,1 +1,61 @@
-//! Scenarios that broke earlier drafts.
+//! Scenarios that broke earlier drafts, step by step.
+
+use crdt::{Attached, Deadline, Number, Seed, Time};
+use geo::proto::Offer;
+use meridian::shard::Shard;
+
+use super::intent;
+use super::world::{region, shard};
+
+/// Everything that one has written arrives at the other.
+fn send(from: &mut Shard, to: &mut Shard, now_ms: u64) {
+    let sender = from.origin().region;
+    if let Some(frame) = from.seal() {
+        assert_eq!(to.offer(frame, sender, now_ms), Offer::Ready);
+    }
+}
+
+/// A lone deadline is dropped by each replica when it knows it to be stable. A write that begins a
+/// new life where it has been dropped ends it elsewhere, too.
+#[test]
+fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
+    let seed = Seed::from_text(b"regression");
+    let (mut a, mut b) = (shard(region(0), 0, 2, seed), shard(region(1), 0, 2, seed));
+    let slots: Vec<_> = a.state().slots().collect();
+    let name = intent::key_names(|slot| slots.contains(&slot)).remove(0);
+    let key = seed.key(&name);
+
+    // Until both know what was before the other's epoch, and that it is closed.
+    for ms in 990..994 {
+        let beat = a.heartbeat(Time::from_ms(ms));
+        b.heard(beat, region(0), ms);
+        let beat = b.heartbeat(Time::from_ms(ms));
+        a.heard(beat, region(1), ms);
+    }
+
+    let never = Attached::Deadline(Deadline::Never);
+    a.transact(1_000, Some(key), |txn| txn.string_set(&key, b"v", never));
+    send(&mut a, &mut b, 1_000);
+    a.transact(1_001, Some(key), |txn| txn.remove(&key));
+    b.transact(1_001, Some(key), |txn| {
+        txn.set_deadline(&key, Deadline::At(9_000))
+    });
+    send(&mut a, &mut b, 1_002);
+    send(&mut b, &mut a, 1_002);
+    for ms in 1_003..1_010 {
+        let beat = b.heartbeat(Time::from_ms(ms));
+        a.heard(beat, region(1), ms);
+        a.settle(usize::MAX);
+    }
+    let deadlines = (a.state().deadline(&key), b.state().deadline(&key));
+    assert_eq!(
+        deadlines,
+        (None, Some(9_000)),
+        "only one of them has collected it"
+    );
+
+    a.transact(1_020, Some(key), |txn| txn.string_add(&key, Number::int(1)));
+    send(&mut a, &mut b, 1_020);
+    assert_eq!(b.state().deadline(&key), None);
+    assert_eq!(a.state().digest(), b.state().digest());
+}

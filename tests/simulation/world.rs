@@ -35,11 +35,11 @@ struct Replica {
     now_ms: u64,
 }
 
-fn region(at: usize) -> Region {
+pub(super) fn region(at: usize) -> Region {
     Region::new(at as u8 + 1).expect("not 0")
 }
 
-fn shard(own: Region, number: u16, regions: usize, seed: Seed) -> Shard {
+pub(super) fn shard(own: Region, number: u16, regions: usize, seed: Seed) -> Shard {
     let (first, slots) = Shards::slots_of(number, SHARDS);
     let origin = Origin::new(own, Epoch(1_000));
     let identity = Identity {
