@@ -38,7 +38,7 @@ fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
     send(&mut a, &mut b, 1_000);
     a.transact(1_001, Some(key), |txn| txn.remove(&key));
     b.transact(1_001, Some(key), |txn| {
-        txn.set_deadline(&key, Deadline::At(9_000))
+        txn.set_deadline(&key, Deadline::At(9_000));
     });
     send(&mut a, &mut b, 1_002);
     send(&mut b, &mut a, 1_002);
