@@ -3,10 +3,11 @@
 //! A shard's lock is held for one command or one MULTI, never across an await. Several are taken in
 //! the order of their numbers, never otherwise.
 
-use crdt::{Key, SLOTS, Seed, Slot};
+use crdt::{SLOTS, Seed, Slot};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::shard::{Shard, Txn};
+use crate::command::CommandError;
+use crate::shard::Shard;
 
 /// See the module.
 #[derive(Debug)]
@@ -61,19 +62,15 @@ impl Shards {
         self.shards[index].lock()
     }
 
+    /// As [`Shards::lock`], for what a client asks for: refused if the shard is out of service.
+    pub fn serve(&self, index: usize) -> Result<MutexGuard<'_, Shard>, CommandError> {
+        let shard = self.lock(index);
+        shard.check_in_service()?;
+        Ok(shard)
+    }
+
     /// Runs with a shard locked.
     pub fn with<R>(&self, index: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
         run(&mut self.lock(index))
-    }
-
-    /// Runs what a client asked for on a shard. What it wrote becomes one op.
-    pub fn transact<R>(
-        &self,
-        index: usize,
-        now_ms: u64,
-        first: Option<Key<'_>>,
-        run: impl FnOnce(&mut Txn<'_>) -> R,
-    ) -> R {
-        self.lock(index).transact(now_ms, first, run)
     }
 }

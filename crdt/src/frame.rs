@@ -304,6 +304,8 @@ pub struct FrameWriter {
     /// Where the ops start.
     body: usize,
     ops: u32,
+    /// Where the last op starts.
+    op: usize,
     /// Where the key of the last effect of the open op is.
     key: Option<std::ops::Range<usize>>,
     in_op: bool,
@@ -323,6 +325,7 @@ impl FrameWriter {
             last: Time::ZERO,
             body: 0,
             ops: 0,
+            op: 0,
             key: None,
             in_op: false,
             deps: None,
@@ -356,6 +359,7 @@ impl FrameWriter {
             self.prev = self.last;
             self.first = time;
         }
+        self.op = self.out.len();
         put_varint(&mut self.out, time.0 - self.last.0);
         if self.deps.as_ref() == Some(deps) {
             self.out.push(0);
@@ -392,14 +396,7 @@ impl FrameWriter {
         }
         let room = self.out.len();
         let mut out = std::mem::replace(&mut self.out, Vec::with_capacity(room.min(1 << 16)));
-        let checksum = crc32c::crc32c(out.get(HEADER..).unwrap_or_default());
-        let length = (out.len() - LENGTH) as u32;
-        let header = length
-            .to_le_bytes()
-            .into_iter()
-            .chain([FORMAT])
-            .chain(checksum.to_le_bytes());
-        out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+        write_header(&mut out);
         let frame = Frame {
             bytes: out.into(),
             shard: self.shard,
@@ -418,4 +415,32 @@ impl FrameWriter {
         );
         Some(frame)
     }
+
+    /// Gives up the op that is open, if one is, and seals those before it. The writer has to be
+    /// done with after that: what it knows is of the op that never was.
+    pub fn abandon(&mut self) -> Option<Frame> {
+        if !self.in_op {
+            return self.seal();
+        }
+        let mut out = std::mem::take(&mut self.out);
+        out.truncate(self.op);
+        if std::mem::take(&mut self.ops) == 0 {
+            return None;
+        }
+        write_header(&mut out);
+        let frame = Frame::parse(out.into());
+        Some(frame.expect("whole ops are a frame"))
+    }
+}
+
+/// Fills in what stands before what the checksum covers.
+fn write_header(out: &mut [u8]) {
+    let checksum = crc32c::crc32c(out.get(HEADER..).unwrap_or_default());
+    let length = (out.len() - LENGTH) as u32;
+    let header = length
+        .to_le_bytes()
+        .into_iter()
+        .chain([FORMAT])
+        .chain(checksum.to_le_bytes());
+    out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
 }

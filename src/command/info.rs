@@ -83,6 +83,13 @@ fn server(call: &Call<'_>, text: &mut String) {
     let uptime_s = call.now_ms.saturating_sub(call.server.started_ms) / 1_000;
     line(text, "uptime_in_seconds", uptime_s);
     line(text, "uptime_in_days", uptime_s / 86_400);
+    let shards = &call.server.shards;
+    let is_out = |&index: &usize| !shards.lock(index).is_in_service();
+    line(
+        text,
+        "shards_out_of_service",
+        (0..shards.count()).filter(is_out).count(),
+    );
 }
 
 fn clients(call: &Call<'_>, text: &mut String) {
@@ -180,11 +187,10 @@ fn cluster(_: &Call<'_>, text: &mut String) {
 fn keyspace(call: &Call<'_>, text: &mut String) {
     let shards = &call.server.shards;
     let count = |index| {
-        shards.with(index, |shard| {
-            (shard.len(call.now_ms), shard.state().volatile())
-        })
+        let shard = shards.serve(index).ok()?;
+        Some((shard.len(call.now_ms), shard.state().volatile()))
     };
-    let counts = (0..shards.count()).map(count);
+    let counts = (0..shards.count()).filter_map(count);
     let (keys, expires) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     if 0 < keys {
         line(

@@ -72,13 +72,12 @@ fn keys(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     for index in 0..call.server.shards.count() {
         let mut cursor = 0;
         loop {
-            cursor = call.server.shards.with(index, |shard| {
-                shard.scan(cursor, limits::SCAN_STEP_MAX as u32, call.now_ms, |name| {
-                    if glob::matches(pattern, name) {
-                        reply.bulk(name);
-                        count += 1;
-                    }
-                })
+            let shard = call.server.shards.serve(index)?;
+            cursor = shard.scan(cursor, limits::SCAN_STEP_MAX as u32, call.now_ms, |name| {
+                if glob::matches(pattern, name) {
+                    reply.bulk(name);
+                    count += 1;
+                }
             });
             if cursor == 0 {
                 break;
@@ -121,22 +120,21 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     let shards = &call.server.shards;
     // Empty shards are passed over, or a small database would take a call for each.
     while index < shards.count() {
-        inner = shards.with(index, |shard| {
-            let mut here: Vec<Box<[u8]>> = Vec::new();
-            let next = shard.scan(inner, count, call.now_ms, |name| {
-                if pattern.is_none_or(|pattern| glob::matches(pattern, name)) {
-                    here.push(name.into());
-                }
-            });
-            let state = shard.state();
-            let has_type = |name: &[u8], wanted: &[u8]| {
-                let kind = state.kind(&state.seed().key(name), call.now_ms);
-                kind.is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
-            };
-            here.retain(|name| wanted.is_none_or(|wanted| has_type(name, wanted)));
-            found.append(&mut here);
-            next
+        let shard = shards.serve(index)?;
+        let mut here: Vec<Box<[u8]>> = Vec::new();
+        inner = shard.scan(inner, count, call.now_ms, |name| {
+            if pattern.is_none_or(|pattern| glob::matches(pattern, name)) {
+                here.push(name.into());
+            }
         });
+        let state = shard.state();
+        let has_type = |name: &[u8], wanted: &[u8]| {
+            let kind = state.kind(&state.seed().key(name), call.now_ms);
+            kind.is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
+        };
+        here.retain(|name| wanted.is_none_or(|wanted| has_type(name, wanted)));
+        found.append(&mut here);
+        drop(shard);
         if inner != 0 {
             break;
         }
@@ -161,9 +159,7 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn random_key(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let shards = &call.server.shards;
-    let sizes: Vec<usize> = (0..shards.count())
-        .map(|i| shards.with(i, |s| s.len(call.now_ms)))
-        .collect();
+    let sizes = sizes(call)?;
     let total: usize = sizes.iter().sum();
     if total == 0 {
         reply.null();
@@ -172,7 +168,7 @@ fn random_key(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     let mut pick = shards.with(0, |shard| shard.random().usize(0..total));
     for (index, size) in sizes.into_iter().enumerate() {
         if pick < size {
-            let name = shards.with(index, |shard| shard.random_key(call.now_ms));
+            let name = shards.serve(index)?.random_key(call.now_ms);
             reply.bulk_or_null(name.as_deref());
             return Ok(());
         }
@@ -183,13 +179,15 @@ fn random_key(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> O
 }
 
 fn dbsize(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let shards = &call.server.shards;
-    reply.count(
-        (0..shards.count())
-            .map(|i| shards.with(i, |s| s.len(call.now_ms)))
-            .sum(),
-    );
+    reply.count(sizes(call)?.iter().sum());
     Ok(())
+}
+
+/// How many keys there are in each shard.
+pub(super) fn sizes(call: &Call<'_>) -> Result<Vec<usize>, CommandError> {
+    let shards = &call.server.shards;
+    let size = |index| Ok(shards.serve(index)?.len(call.now_ms));
+    (0..shards.count()).map(size).collect()
 }
 
 fn flush(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -200,7 +198,7 @@ fn flush(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
     for index in 0..call.server.shards.count() {
         call.transact(index, None, |txn| {
             txn.flush();
-        });
+        })?;
     }
     reply.ok();
     Ok(())

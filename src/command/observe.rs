@@ -158,13 +158,22 @@ pub(super) const MEMORY: &[Subcommand] = &[
     ),
 ];
 
-pub(super) const DEBUG: &[Subcommand] = &[sub(
-    "SLEEP",
-    3,
-    "seconds",
-    "Lets this connection wait; others go on.",
-    debug_sleep,
-)];
+pub(super) const DEBUG: &[Subcommand] = &[
+    sub(
+        "PANIC",
+        2,
+        "",
+        "Panics as a bug would: after a write of the same `MULTI`, that takes its shard out of service.",
+        debug_panic,
+    ),
+    sub(
+        "SLEEP",
+        3,
+        "seconds",
+        "Lets this connection wait; others go on.",
+        debug_sleep,
+    ),
+];
 
 type Handler = fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;
 
@@ -348,7 +357,7 @@ fn usage(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
     let samples = if samples == 0 { usize::MAX } else { samples };
     let key = call.server.shards.seed().key(name);
     let index = call.server.shards.index_of(key.slot);
-    let bytes = call.transact(index, Some(key), |txn| bytes_of(txn, &key, samples))?;
+    let bytes = call.transact(index, Some(key), |txn| bytes_of(txn, &key, samples))??;
     match bytes {
         Some(bytes) => reply.count(bytes),
         None => reply.null(),
@@ -411,10 +420,7 @@ fn bytes_of(txn: &Txn<'_>, key: &Key<'_>, samples: usize) -> Result<Option<usize
 }
 
 fn memory_stats(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let shards = &call.server.shards;
-    let keys: usize = (0..shards.count())
-        .map(|i| shards.with(i, |s| s.len(call.now_ms)))
-        .sum();
+    let keys: usize = super::keyspace::sizes(call)?.iter().sum();
     let resident = memory::resident();
     let numbers = [
         ("peak.allocated", resident.peak_bytes),
@@ -464,6 +470,11 @@ fn monitor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn debug(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     dispatch("DEBUG", DEBUG, call, args, reply)
+}
+
+#[expect(clippy::panic, reason = "it is what the command is for")]
+fn debug_panic(_: &mut Call<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Outcome {
+    panic!("DEBUG PANIC")
 }
 
 fn debug_sleep(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

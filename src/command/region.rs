@@ -106,13 +106,14 @@ fn list(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
 fn digest(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let shards = &call.server.shards;
     let digest = if args.is_empty() {
-        (0..shards.count()).fold(0, |all, i| all ^ shards.with(i, |s| s.state().digest()))
+        (0..shards.count()).try_fold(0, |all, i| {
+            Ok::<_, CommandError>(all ^ shards.serve(i)?.state().digest())
+        })?
     } else {
         let slot = u16::try_from(args.int()?).ok().and_then(Slot::new);
         let slot = slot.ok_or(CommandError::text("ERR a slot is a number from 0 to 16383"))?;
-        shards.with(shards.index_of(slot), |shard| {
-            shard.state().slot_digest(slot)
-        })
+        let shard = shards.serve(shards.index_of(slot))?;
+        shard.state().slot_digest(slot)
     };
     args.done()?;
     reply.bulk_text(&format!("{digest:016x}"));
@@ -251,7 +252,7 @@ fn explain(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     let server = call.server;
     let names = Names::of(server, call.now_ms);
     let key = server.shards.seed().key(args.next()?);
-    let shard = server.shards.lock(server.shards.index_of(key.slot));
+    let shard = server.shards.serve(server.shards.index_of(key.slot))?;
     let state = shard.state();
     let survey = state.survey(&key);
     let bodies = KINDS.iter().filter(|kind| survey.bodies.has(kind.bodies()));

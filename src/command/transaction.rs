@@ -104,12 +104,14 @@ fn watch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         }
         let key = call.server.shards.seed().key(name);
         let index = call.server.shards.index_of(key.slot);
-        let watched = call.server.shards.with(index, |shard| Watched {
+        let mut shard = call.server.shards.serve(index)?;
+        let watched = Watched {
             shard: index,
             name: name.into(),
             existed: shard.state().kind(&key, call.now_ms).is_some(),
             watch: shard.watch(name),
-        });
+        };
+        drop(shard);
         call.session.watched.push(watched);
     }
     call.session.client.facts.lock().watched = call.session.watched.len();

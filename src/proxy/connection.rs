@@ -1,8 +1,12 @@
 //! One client's connection.
 
+use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
@@ -17,6 +21,7 @@ use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
 use crate::resp::{Decoder, Protocol, Request, Rules};
 use crate::session::{Pending, Replies, Session, Unblock};
+use crate::shard::panic_text;
 
 /// Serves a client until it leaves or is sent away.
 pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, mut session: Session) {
@@ -24,12 +29,13 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, mut sessio
     let mut connection = Connection {
         input: Vec::new(),
         output: Vec::new(),
+        whole: 0,
         decoder: Decoder::new(),
     };
     tokio::select! {
         biased;
         () = killed(&client) => {}
-        _ = connection.run(&server, &mut stream, &mut session) => {}
+        _ = connection.run_to_the_end(&server, &mut stream, &mut session) => {}
     }
     crate::command::transaction::unwatch(&server, &mut session);
     server.clients.remove(&client.id);
@@ -45,13 +51,49 @@ async fn killed(client: &crate::session::Client) {
     }
 }
 
+/// What a client is told whose command has panicked.
+const PANICKED: &str = "ERR internal error: the command panicked, see the log of the node";
+
 struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
+    /// How much of `output` is replies to commands before the one that runs.
+    whole: usize,
     decoder: Decoder,
 }
 
 impl Connection {
+    /// A panic of a command is an error for its client, whose session may be half changed and ends.
+    async fn run_to_the_end(
+        &mut self,
+        server: &Arc<Server>,
+        stream: &mut TcpStream,
+        session: &mut Session,
+    ) -> io::Result<()> {
+        let ended = {
+            let mut run = pin!(self.run(server, stream, session));
+            // Once a wake-up, not once a command.
+            poll_fn(
+                |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                },
+            )
+            .await
+        };
+        let panic = match ended {
+            Ok(ended) => return ended,
+            Err(panic) => panic,
+        };
+        let (client, command) = (session.client.id, session.command);
+        let panic = panic_text(&*panic);
+        tracing::error!(client, command, panic, "a command panicked");
+        self.output.truncate(self.whole);
+        let mut reply = Reply::new(&mut self.output, session.protocol);
+        reply.error(&CommandError::text(PANICKED));
+        self.flush(stream).await
+    }
+
     async fn run(
         &mut self,
         server: &Arc<Server>,
@@ -131,13 +173,13 @@ impl Connection {
                 if self.output.capacity() == 0 {
                     self.output = buffers::take();
                 }
-                let mut before = self.output.len();
+                self.whole = self.output.len();
                 let now_ms = batch_ms + (started_ns - batch_ns) / 1_000_000;
                 let mut step = execute(server, session, now_ms, &arguments, &mut self.output);
                 while let Step::Pause(ms) = step {
                     self.flush(stream).await?;
                     pause(server, ms).await;
-                    (before, started_ns) = (0, clock::monotonic_ns());
+                    (self.whole, started_ns) = (0, clock::monotonic_ns());
                     let now_ms = clock::now_ms();
                     step = execute(server, session, now_ms, &arguments, &mut self.output);
                 }
@@ -148,7 +190,7 @@ impl Connection {
                 tally.count(&server.stats, session.command, now_ns - started_ns);
                 started_ns = now_ns;
                 if session.replies != Replies::On {
-                    self.hush(session, before);
+                    self.hush(session);
                 }
                 if let Step::Block(blocking) = step {
                     drop(arguments);
@@ -193,7 +235,8 @@ impl Connection {
     }
 
     /// Takes back replies that the client does not want.
-    fn hush(&mut self, session: &mut Session, before: usize) {
+    fn hush(&mut self, session: &mut Session) {
+        let before = self.whole;
         match session.replies {
             Replies::On => {}
             Replies::Off => self.output.truncate(before),
@@ -263,15 +306,19 @@ impl Connection {
         let mut retry = retry(blocking, session.protocol, sender, server);
         // What came since the command found nothing is not missed: one more try, under the lock
         // under which it begins to wait.
-        let id = server.shards.with(shard, |shard| {
+        let begun = server.shards.serve(shard).map(|mut shard| {
             let served = shard.transact(clock::now_ms(), None, |txn| retry(txn));
             (!served).then(|| shard.wait(keys, retry))
         });
+        let id = begun.unwrap_or_default();
         let waiting = id.map(|id| Waiting { server, shard, id });
-        let (mut served, mut unblock) = (None, None);
+        let (mut served, mut unblock, mut dismissed) = (None, None, false);
         tokio::select! {
             biased;
-            bytes = &mut receiver => served = bytes.ok(),
+            bytes = &mut receiver => {
+                served = bytes.ok();
+                dismissed = served.is_none();
+            }
             () = timer(timeout_s) => {}
             how = unblocked(&session.client) => unblock = Some(how),
             () = gone(stream) => return Err(io::ErrorKind::ConnectionReset.into()),
@@ -286,6 +333,10 @@ impl Connection {
             (Some(bytes), _) => {
                 session.note(shard, true);
                 reply.raw(&bytes);
+            }
+            (None, _) if dismissed => {
+                let refusal = server.shards.serve(shard).err();
+                reply.error(&refusal.unwrap_or(CommandError::text(PANICKED)));
             }
             (None, None | Some(Unblock::Timeout)) => reply.null_array(),
             (None, Some(Unblock::Error)) => reply.error(&CommandError::text(

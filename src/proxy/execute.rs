@@ -189,14 +189,14 @@ fn run(
         Run::Shard(handler) => {
             call.transact(route.shard, route.first, |txn| {
                 handler(txn, &mut args, reply)
-            })?;
+            })??;
             Ok(Step::Next)
         }
         Run::Wait(handler) => {
             let timeout_s = timeout(command, arguments)?;
             let done = call.transact(route.shard, route.first, |txn| {
                 handler(txn, &mut args, reply)
-            })?;
+            })??;
             if done == Wait::Done {
                 return Ok(Step::Next);
             }
@@ -263,7 +263,7 @@ fn each_key(
                         .iter()
                         .map(|&(_, place)| handler(txn, arguments[place]))
                         .sum::<i64>()
-                });
+                })?;
             }
             reply.int(total);
         }
@@ -277,7 +277,7 @@ fn each_key(
                     for &(_, place) in group {
                         handler(txn, arguments[place], arguments[place + 1]);
                     }
-                });
+                })?;
             }
             reply.ok();
         }
@@ -288,7 +288,7 @@ fn each_key(
                     for &(_, place) in group {
                         handler(txn, arguments[place], reply);
                     }
-                });
+                })?;
             }
         }
         Run::Shard(_) | Run::Wait(_) | Run::Node(_) => {}
@@ -317,6 +317,7 @@ pub(crate) fn transaction(
         server,
         watched.iter().map(|watched| watched.shard).chain([home]),
     );
+    held.check_in_service()?;
     if watched
         .iter()
         .any(|w| w.has_changed(held.shard(w.shard), call.now_ms))
@@ -398,6 +399,11 @@ impl<'a> Held<'a> {
             .map(|index| (index, server.shards.lock(index)))
             .collect();
         Self { server, guards }
+    }
+
+    fn check_in_service(&self) -> Outcome {
+        let mut shards = self.guards.iter();
+        shards.try_for_each(|(_, shard)| shard.check_in_service())
     }
 
     /// Lets go of all.

@@ -23,7 +23,7 @@ pub use stats::CommandStats;
 
 use std::sync::Arc;
 
-use crate::command::Reply;
+use crate::command::{CommandError, Reply};
 use crate::session::{Pending, Poll, Session};
 use crate::shard::Txn;
 use crdt::Key;
@@ -51,14 +51,15 @@ impl Call<'_> {
         }
     }
 
-    /// Runs on a shard; what it writes becomes one op, which the session remembers.
+    /// Runs on a shard; what it writes becomes one op, which the session remembers. Refused if the
+    /// shard is out of service.
     pub fn transact<R>(
         &mut self,
         index: usize,
         first: Option<Key<'_>>,
         run: impl FnOnce(&mut Txn<'_>) -> R,
-    ) -> R {
-        let mut shard = self.server.shards.lock(index);
+    ) -> Result<R, CommandError> {
+        let mut shard = self.server.shards.serve(index)?;
         let before = shard.written();
         let result = shard.transact(self.now_ms, first, run);
         let wrote = before != shard.written();
@@ -67,6 +68,6 @@ impl Call<'_> {
         if wrote {
             self.server.wrote();
         }
-        result
+        Ok(result)
     }
 }

@@ -22,12 +22,15 @@ impl Shard {
             return 0;
         }
         let alone = self.alone;
-        self.transact(now_ms, None, |txn| {
-            ended
-                .iter()
-                .filter(|(_, name)| txn.remove_ended(name, alone))
-                .count()
-        })
+        let removed = self.guarded("removing what is past its deadline", |shard| {
+            shard.transact(now_ms, None, |txn| {
+                ended
+                    .iter()
+                    .filter(|(_, name)| txn.remove_ended(name, alone))
+                    .count()
+            })
+        });
+        removed.unwrap_or(0)
     }
 }
 

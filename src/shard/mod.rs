@@ -6,6 +6,7 @@
 
 mod expiry;
 mod open;
+mod outage;
 mod touched;
 mod txn;
 mod waiters;
@@ -20,6 +21,7 @@ use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
 
 use crate::limits;
 use crate::oplog::{Budget, Cursor, Keep, Log, Read};
+pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
 pub use txn::Txn;
@@ -58,6 +60,9 @@ pub struct Peers {
 /// See the module.
 #[derive(Debug)]
 pub struct Shard {
+    number: u16,
+    /// Why it is out of service, if it is.
+    outage: Option<Box<str>>,
     state: State,
     clock: Clock,
     origin: Origin,
@@ -69,6 +74,9 @@ pub struct Shard {
     touched: Touched,
     waiters: Waiters,
     random: fastrand::Rng,
+    /// A key whose changes panic.
+    #[cfg(test)]
+    poisoned: Option<Box<[u8]>>,
 }
 
 impl Shard {
@@ -103,6 +111,8 @@ impl Shard {
             Keep::WithinBudget
         };
         Self {
+            number,
+            outage: None,
             state: State::new(seed, first, slots, alone),
             clock: Clock::default(),
             origin,
@@ -113,6 +123,8 @@ impl Shard {
             touched: Touched::default(),
             waiters: Waiters::default(),
             random: fastrand::Rng::with_seed(chance),
+            #[cfg(test)]
+            poisoned: None,
         }
     }
 
@@ -137,6 +149,9 @@ impl Shard {
 
     /// Takes a frame that came from region `from`, and applies all that has become ready.
     pub fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
+        if !self.is_in_service() {
+            return Offer::OutOfService;
+        }
         let answer = self.delivery.offer(frame, from, now_ms);
         self.apply_ready(now_ms);
         answer
@@ -155,25 +170,36 @@ impl Shard {
     }
 
     fn apply_ready(&mut self, now_ms: u64) {
-        while let Some((frame, skip)) = self.delivery.next_ready() {
-            self.apply(&frame, skip);
-            self.delivery.applied(&frame);
-            self.log.append(frame);
+        while self.is_in_service()
+            && let Some((frame, skip)) = self.delivery.next_ready()
+        {
+            if self.apply(&frame, skip) {
+                self.delivery.applied(&frame);
+                self.log.append(frame);
+            }
         }
         self.serve(now_ms);
         self.settle(SETTLED_AT_ONCE);
     }
 
-    /// Applies the ops of a frame that come after `skip`.
-    fn apply(&mut self, frame: &Frame, skip: Time) {
-        for op in frame.iter().filter(|op| skip < op.stamp.time) {
-            let applying = self.state.begin(op.stamp, Some(&op.deps));
-            for (index, effect) in (0..).zip(op.effects()) {
-                self.state.apply_effect(applying, index, &effect);
-                self.touch(effect.key, &effect.change);
-            }
-            self.clock.observe(op.stamp.time);
+    /// Applies the ops of a frame that come after `skip`. Returns whether none of them panicked.
+    fn apply(&mut self, frame: &Frame, skip: Time) -> bool {
+        let mut ops = frame.iter().filter(|op| skip < op.stamp.time);
+        ops.all(|op| {
+            self.guarded(format_args!("applying op {}", op.stamp), |shard| {
+                shard.apply_op(&op);
+            })
+            .is_some()
+        })
+    }
+
+    fn apply_op(&mut self, op: &crdt::Op<'_>) {
+        let applying = self.state.begin(op.stamp, Some(&op.deps));
+        for (index, effect) in (0..).zip(op.effects()) {
+            self.state.apply_effect(applying, index, &effect);
+            self.touch(effect.key, &effect.change);
         }
+        self.clock.observe(op.stamp.time);
     }
 
     /// Seals the ops that have gathered since the last time, if any have: they are in the log then.
@@ -189,7 +215,8 @@ impl Shard {
         if self.state.unsettled() == 0 {
             return false;
         }
-        self.state.settle(self.delivery.stable(), limit)
+        let settle = |shard: &mut Self| shard.state.settle(shard.delivery.stable(), limit);
+        self.guarded("settling", settle).unwrap_or(false)
     }
 
     /// A position from which the log holds every op of `region`'s origins that `applied` lacks.
@@ -220,6 +247,8 @@ impl Shard {
 
     /// Notes for whoever waits on a key or watches it that it has changed.
     fn touch(&mut self, name: &[u8], change: &Change<'_>) {
+        #[cfg(test)]
+        self.trip(name);
         if matches!(change, Change::Flush) {
             self.touched.all();
         } else {

@@ -9,7 +9,7 @@ use crate::limits;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenOp {
     applying: Applying,
-    time: Time,
+    pub(super) time: Time,
     /// How many effects it has so far.
     effects: u32,
 }
@@ -34,7 +34,7 @@ impl Txn<'_> {
     }
 
     /// Ends the transaction: what it wrote is one op.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(mut self) {
         if let Some(op) = self.op.take() {
             self.shard.close(op);
         }
@@ -70,6 +70,15 @@ impl Txn<'_> {
         let op = self.shard.open(self.now_ms);
         self.op = Some(op);
         op
+    }
+}
+
+impl Drop for Txn<'_> {
+    /// An op that is still open here was broken off by a panic.
+    fn drop(&mut self) {
+        if let Some(op) = self.op.take() {
+            self.shard.break_off(op);
+        }
     }
 }
 

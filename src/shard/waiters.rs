@@ -6,6 +6,7 @@
 //! theirs.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Shard;
 use super::txn::Txn;
@@ -91,25 +92,45 @@ impl Shard {
 
     /// Tries those who wait for keys that were touched. Each that is served is an op of its own.
     pub(super) fn serve(&mut self, now_ms: u64) {
-        while let Some(key) = self.waiters.ready.pop_front() {
+        while self.is_in_service()
+            && let Some(key) = self.waiters.ready.pop_front()
+        {
             let ids = self.waiters.by_key.get(&key).cloned().unwrap_or_default();
             for id in ids {
                 let Some(mut waiter) = self.waiters.waiting.remove(&id) else {
                     continue;
                 };
-                let mut txn = Txn {
-                    shard: self,
-                    now_ms,
-                    first: None,
-                    op: None,
-                };
-                let served = (waiter.retry)(&mut txn);
-                txn.finish();
+                let served = self.try_to_serve(now_ms, &mut waiter.retry);
                 self.waiters.waiting.insert(id, waiter);
                 if served {
                     self.waiters.remove(id);
                 }
             }
         }
+    }
+
+    /// A panic is the end of this client's waiting: whoever touched the key has done nothing wrong.
+    fn try_to_serve(&mut self, now_ms: u64, retry: &mut Retry) -> bool {
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            let mut txn = Txn {
+                shard: self,
+                now_ms,
+                first: None,
+                op: None,
+            };
+            let served = retry(&mut txn);
+            txn.finish();
+            served
+        }));
+        tried.unwrap_or_else(|panic| {
+            let panic = super::panic_text(&*panic);
+            tracing::error!(panic, "serving a client that waited panicked");
+            true
+        })
+    }
+
+    /// Ends all waiting, for nothing will come any more.
+    pub(super) fn dismiss_waiters(&mut self) {
+        self.waiters = Waiters::default();
     }
 }

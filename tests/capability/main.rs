@@ -9,6 +9,7 @@ mod expiry;
 mod geo_sync;
 mod hashes;
 mod lists;
+mod outages;
 mod playground;
 mod regions;
 mod scans;

@@ -186,7 +186,11 @@ impl World {
                     .max(if at == road.arrived { at + 1 } else { 0 });
             }
             Offer::Gap => assert!(road.arrived < at, "only a stray frame leaves a gap"),
-            Offer::Ahead | Offer::Full | Offer::Late(_) | Offer::Refused(_) => {
+            Offer::Ahead
+            | Offer::Full
+            | Offer::OutOfService
+            | Offer::Late(_)
+            | Offer::Refused(_) => {
                 panic!("a frame was answered with {answer:?}");
             }
         }

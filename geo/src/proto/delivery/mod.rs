@@ -49,6 +49,8 @@ pub enum Offer {
     Ahead,
     /// Not taken: too much waits. Offer it again later.
     Full,
+    /// Dropped: this shard takes nothing any more. It is not acknowledged, so its sender keeps it.
+    OutOfService,
     /// Its origin is closed and these ops were not known then: re-issue them.
     Late(Frame),
     /// Not taken, and never will be.

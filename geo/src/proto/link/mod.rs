@@ -228,7 +228,7 @@ impl Link {
         self.live_at = Some(now);
         match shards.offer(frame, self.peer) {
             Offer::Ahead | Offer::Full => return Ok(Accept::Later),
-            Offer::Ready | Offer::Waiting | Offer::Duplicate => {}
+            Offer::Ready | Offer::Waiting | Offer::Duplicate | Offer::OutOfService => {}
             Offer::Gap => {
                 self.talk.asks.insert(shard);
             }
