@@ -5,7 +5,8 @@ use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob}
 use crate::limits;
 use crate::proxy::Call;
 
-const READ: Flags = Flags::READ.and(Flags::FAST);
+const READ: Flags = Flags::READ.and(Flags::ALL_SHARDS);
+const WRITE: Flags = Flags::WRITE.and(Flags::ALL_SHARDS);
 const REMOVES_SEEN: &str = "removes what it had seen; what it had not seen survives";
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -13,7 +14,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "KEYS",
         2,
         Keys::None,
-        Flags::READ,
+        READ,
         "All keys that match a pattern.",
         "",
         Run::Node(keys),
@@ -22,7 +23,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "SCAN",
         -2,
         Keys::None,
-        Flags::READ,
+        READ,
         "Walks all keys in steps.",
         "",
         Run::Node(scan),
@@ -31,7 +32,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "RANDOMKEY",
         1,
         Keys::None,
-        Flags::READ,
+        READ,
         "A key at random.",
         "",
         Run::Node(random_key),
@@ -40,7 +41,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "DBSIZE",
         1,
         Keys::None,
-        READ,
+        READ.and(Flags::FAST),
         "How many keys there are.",
         "",
         Run::Node(dbsize),
@@ -49,7 +50,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "FLUSHDB",
         -1,
         Keys::None,
-        Flags::WRITE,
+        WRITE,
         "Removes all keys.",
         REMOVES_SEEN,
         Run::Node(flush),
@@ -58,7 +59,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "FLUSHALL",
         -1,
         Keys::None,
-        Flags::WRITE,
+        WRITE,
         "Removes all keys.",
         REMOVES_SEEN,
         Run::Node(flush),
@@ -72,13 +73,15 @@ fn keys(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     for index in 0..call.server.shards.count() {
         let mut cursor = 0;
         loop {
-            let shard = call.server.shards.serve(index)?;
-            cursor = shard.scan(cursor, limits::SCAN_STEP_MAX as u32, call.now_ms, |name| {
-                if glob::matches(pattern, name) {
-                    reply.bulk(name);
-                    count += 1;
-                }
-            });
+            let now_ms = call.now_ms;
+            cursor = call.look(index, |shard| {
+                shard.scan(cursor, limits::SCAN_STEP_MAX as u32, now_ms, |name| {
+                    if glob::matches(pattern, name) {
+                        reply.bulk(name);
+                        count += 1;
+                    }
+                })
+            })?;
             if cursor == 0 {
                 break;
             }
@@ -117,24 +120,25 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
         cursor & ((1 << SHARD_BITS) - 1),
     );
     let mut found: Vec<Box<[u8]>> = Vec::new();
-    let shards = &call.server.shards;
+    let (shards, now_ms) = (call.server.shards.count(), call.now_ms);
     // Empty shards are passed over, or a small database would take a call for each.
-    while index < shards.count() {
-        let shard = shards.serve(index)?;
-        let mut here: Vec<Box<[u8]>> = Vec::new();
-        inner = shard.scan(inner, count, call.now_ms, |name| {
-            if pattern.is_none_or(|pattern| glob::matches(pattern, name)) {
-                here.push(name.into());
-            }
-        });
-        let state = shard.state();
-        let has_type = |name: &[u8], wanted: &[u8]| {
-            let kind = state.kind(&state.seed().key(name), call.now_ms);
-            kind.is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
-        };
-        here.retain(|name| wanted.is_none_or(|wanted| has_type(name, wanted)));
-        found.append(&mut here);
-        drop(shard);
+    while index < shards {
+        inner = call.look(index, |shard| {
+            let mut here: Vec<Box<[u8]>> = Vec::new();
+            let next = shard.scan(inner, count, now_ms, |name| {
+                if pattern.is_none_or(|pattern| glob::matches(pattern, name)) {
+                    here.push(name.into());
+                }
+            });
+            let state = shard.state();
+            let has_type = |name: &[u8], wanted: &[u8]| {
+                let kind = state.kind(&state.seed().key(name), now_ms);
+                kind.is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
+            };
+            here.retain(|name| wanted.is_none_or(|wanted| has_type(name, wanted)));
+            found.append(&mut here);
+            next
+        })?;
         if inner != 0 {
             break;
         }
@@ -143,7 +147,7 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
             break;
         }
     }
-    let next = if index < shards.count() {
+    let next = if index < shards {
         (index as u64) << SHARD_BITS | inner
     } else {
         0
@@ -158,17 +162,17 @@ fn scan(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 }
 
 fn random_key(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let shards = &call.server.shards;
     let sizes = sizes(call)?;
     let total: usize = sizes.iter().sum();
     if total == 0 {
         reply.null();
         return Ok(());
     }
-    let mut pick = shards.with(0, |shard| shard.random().usize(0..total));
+    let now_ms = call.now_ms;
+    let mut pick = call.look(0, |shard| shard.random().usize(0..total))?;
     for (index, size) in sizes.into_iter().enumerate() {
         if pick < size {
-            let name = shards.serve(index)?.random_key(call.now_ms);
+            let name = call.look(index, |shard| shard.random_key(now_ms))?;
             reply.bulk_or_null(name.as_deref());
             return Ok(());
         }
@@ -184,10 +188,11 @@ fn dbsize(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
 }
 
 /// How many keys there are in each shard.
-pub(super) fn sizes(call: &Call<'_>) -> Result<Vec<usize>, CommandError> {
-    let shards = &call.server.shards;
-    let size = |index| Ok(shards.serve(index)?.len(call.now_ms));
-    (0..shards.count()).map(size).collect()
+pub(super) fn sizes(call: &mut Call<'_>) -> Result<Vec<usize>, CommandError> {
+    let now_ms = call.now_ms;
+    (0..call.server.shards.count())
+        .map(|index| call.look(index, |shard| shard.len(now_ms)))
+        .collect()
 }
 
 fn flush(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -195,11 +200,14 @@ fn flush(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         return Err(CommandError::Syntax);
     }
     args.done()?;
-    for index in 0..call.server.shards.count() {
-        call.transact(index, None, |txn| {
-            txn.flush();
-        })?;
-    }
+    call.with_all_held(|call| {
+        for index in 0..call.server.shards.count() {
+            call.transact(index, None, |txn| {
+                txn.flush();
+            })?;
+        }
+        Ok(())
+    })?;
     reply.ok();
     Ok(())
 }

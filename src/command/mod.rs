@@ -198,6 +198,8 @@ impl Flags {
     pub const CONTAINER: Self = Self(512);
     /// Is about the connection or the node, and takes no lock of a shard.
     pub const LOCKLESS: Self = Self(1024);
+    /// Is about the keys of all shards.
+    pub const ALL_SHARDS: Self = Self(2048);
 
     /// Both.
     #[must_use]
@@ -242,9 +244,12 @@ impl Command {
         }
     }
 
-    /// Whether its handler takes locks of shards itself.
-    pub const fn takes_locks(&self) -> bool {
-        matches!(self.run, Run::Node(_)) && !self.flags.has(Flags::LOCKLESS)
+    /// Whether it runs after the transaction that it is in: it takes locks itself, and not only of
+    /// shards.
+    pub const fn runs_after(&self) -> bool {
+        matches!(self.run, Run::Node(_))
+            && !self.flags.has(Flags::LOCKLESS)
+            && !self.flags.has(Flags::ALL_SHARDS)
     }
 
     /// Whether it may write.

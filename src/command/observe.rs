@@ -36,7 +36,7 @@ pub(super) const COMMANDS: &[Command] = &[
         ..row(
             "MEMORY",
             -2,
-            Flags::CONTAINER,
+            Flags::CONTAINER.and(Flags::ALL_SHARDS),
             "What takes up memory.",
             memory_of,
         )

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crdt::{Key, Slot};
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
+use super::held::Held;
 use super::{Call, Server};
 use crate::command::{self, Args, Command, CommandError, Flags, Outcome, Reply, Run, Wait};
 use crate::limits;
-use crate::session::{Queued, Session, Watched};
-use crate::shard::Shard;
+use crate::session::{Queued, Session};
 
 /// What is to happen after a command.
 #[derive(Debug)]
@@ -59,6 +58,7 @@ pub(super) fn execute(
                 server,
                 session,
                 in_transaction: false,
+                held: None,
                 now_ms,
             };
             return run(&mut call, command, arguments, &mut reply);
@@ -144,14 +144,14 @@ fn queue(session: &mut Session, command: &'static Command, arguments: &[&[u8]]) 
 }
 
 /// The keys of a request, with the shard that all of them are on.
-struct Route<'a> {
-    shard: usize,
-    first: Option<Key<'a>>,
+pub(super) struct Route<'a> {
+    pub(super) shard: usize,
+    pub(super) first: Option<Key<'a>>,
     /// Whether they are in several slots.
-    spread: bool,
+    pub(super) spread: bool,
 }
 
-fn route<'a>(server: &Server, command: &Command, arguments: &[&'a [u8]]) -> Route<'a> {
+pub(super) fn route<'a>(server: &Server, command: &Command, arguments: &[&'a [u8]]) -> Route<'a> {
     let mut route = Route {
         shard: 0,
         first: None,
@@ -226,7 +226,7 @@ fn run(
 
 /// Seconds that a blocking command waits: its last argument, or the first of those with counted
 /// keys.
-fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> {
+pub(super) fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> {
     let counted = matches!(command.keys, command::Keys::Counted { .. });
     let at = if counted { 1 } else { arguments.len() - 1 };
     let text = arguments.get(at).copied().unwrap_or_default();
@@ -240,38 +240,38 @@ fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> 
     Ok(seconds)
 }
 
-/// Commands that treat each key by itself: keys of one shard under one hold of its lock, replies in
-/// the order of the keys.
+/// Commands that treat each key by itself, replies in the order of the keys. Others see what is
+/// written to all keys or to none, and what is read is of one moment.
 fn each_key(
     call: &mut Call<'_>,
     command: &Command,
     arguments: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    if matches!(command.run, Run::Pairs(_)) && arguments.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity(command.name.into()));
+    }
     let mut places: SmallVec<[(usize, usize); 16]> = SmallVec::new();
     command.keys.places(arguments, |place| {
         let shard = call.server.shards.index_of(Slot::of(arguments[place]));
         places.push((shard, place));
     });
+    let shards = places.iter().map(|&(shard, _)| shard);
+    if shards.clone().any(|shard| shard != places[0].0) {
+        call.hold(Held::lock(call.server, shards, call.now_ms)?);
+    }
     match command.run {
         Run::Sum(handler) => {
-            places.sort_unstable();
             let mut total = 0;
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 total += call.transact(group[0].0, None, |txn| {
-                    group
-                        .iter()
-                        .map(|&(_, place)| handler(txn, arguments[place]))
-                        .sum::<i64>()
+                    let keys = group.iter().map(|&(_, place)| arguments[place]);
+                    keys.map(|name| handler(txn, name)).sum::<i64>()
                 })?;
             }
             reply.int(total);
         }
         Run::Pairs(handler) => {
-            if arguments.len().is_multiple_of(2) {
-                return Err(CommandError::WrongArity(command.name.into()));
-            }
-            places.sort_unstable();
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 call.transact(group[0].0, None, |txn| {
                     for &(_, place) in group {
@@ -293,182 +293,6 @@ fn each_key(
         }
         Run::Shard(_) | Run::Wait(_) | Run::Node(_) => {}
     }
-    Ok(())
-}
-
-/// Runs the commands of a `MULTI`, unless a watched key has changed: the reply is then null. Those
-/// about keys are one op; their keys are in one slot, or on a node of one shard.
-///
-/// The shards of the keys and of what is watched are held from the look at the watched keys to the
-/// last command. Only a command about all shards lets go of them, and splits the op in two.
-pub(crate) fn transaction(
-    call: &mut Call<'_>,
-    queue: &[Queued],
-    watched: &[Watched],
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let lists = queue
-        .iter()
-        .map(|queued| queued.arguments.iter().map(AsRef::as_ref).collect());
-    let lists: Vec<Vec<&[u8]>> = lists.collect();
-    let server = call.server;
-    let home = home(server, queue, &lists)?;
-    let mut held = Held::lock(
-        server,
-        watched.iter().map(|watched| watched.shard).chain([home]),
-    );
-    held.check_in_service()?;
-    if watched
-        .iter()
-        .any(|w| w.has_changed(held.shard(w.shard), call.now_ms))
-    {
-        reply.null_array();
-        return Ok(());
-    }
-    call.in_transaction = true;
-    reply.array(queue.len());
-    let mut rest = queue.iter().zip(&lists).peekable();
-    while rest.peek().is_some() {
-        let shard = held.shard(home);
-        let before = shard.written();
-        shard.transact(call.now_ms, None, |txn| {
-            while let Some((queued, arguments)) = rest.next_if(|(q, _)| !q.command.takes_locks()) {
-                one_of_many(reply, |reply| match queued.command.run {
-                    Run::Node(handler) => handler(call, &mut Args::new(arguments), reply),
-                    Run::Shard(_) | Run::Wait(_) | Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
-                        run_in(txn, queued.command, arguments, reply)
-                    }
-                });
-            }
-        });
-        let wrote = before != shard.written();
-        call.session.note(home, wrote);
-        if wrote {
-            server.wrote();
-        }
-        if let Some((queued, arguments)) = rest.next() {
-            held.release();
-            if let Run::Node(handler) = queued.command.run {
-                one_of_many(reply, |reply| {
-                    handler(call, &mut Args::new(arguments), reply)
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The shard of all keys of a transaction.
-fn home(server: &Server, queue: &[Queued], lists: &[Vec<&[u8]>]) -> Result<usize, CommandError> {
-    let mut first: Option<Key<'_>> = None;
-    for (queued, arguments) in queue.iter().zip(lists) {
-        let route = route(server, queued.command, arguments);
-        let elsewhere = first
-            .zip(route.first)
-            .is_some_and(|(a, b)| a.slot != b.slot);
-        if (route.spread || elsewhere) && 1 < server.shards.count() {
-            return Err(CommandError::CrossSlot);
-        }
-        first = first.or(route.first);
-    }
-    Ok(first.map_or(0, |key| server.shards.index_of(key.slot)))
-}
-
-/// Runs one command of a transaction: its error is its reply.
-fn one_of_many(reply: &mut Reply<'_>, run: impl FnOnce(&mut Reply<'_>) -> Outcome) {
-    let mark = reply.mark();
-    if let Err(error) = run(reply) {
-        reply.rollback(mark);
-        reply.error(&error);
-    }
-}
-
-/// The shards that a transaction holds, locked in the order of their numbers.
-struct Held<'a> {
-    server: &'a Server,
-    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
-}
-
-impl<'a> Held<'a> {
-    fn lock(server: &'a Server, shards: impl Iterator<Item = usize>) -> Self {
-        let mut shards: SmallVec<[usize; 4]> = shards.collect();
-        shards.sort_unstable();
-        shards.dedup();
-        let guards = shards
-            .into_iter()
-            .map(|index| (index, server.shards.lock(index)))
-            .collect();
-        Self { server, guards }
-    }
-
-    fn check_in_service(&self) -> Outcome {
-        let mut shards = self.guards.iter();
-        shards.try_for_each(|(_, shard)| shard.check_in_service())
-    }
-
-    /// Lets go of all.
-    fn release(&mut self) {
-        self.guards.clear();
-    }
-
-    /// One of them; if all were let go of, it is taken again, alone.
-    fn shard(&mut self, index: usize) -> &mut Shard {
-        let at = self.guards.iter().position(|(held, _)| *held == index);
-        let at = at.unwrap_or_else(|| {
-            self.guards.clear();
-            self.guards.push((index, self.server.shards.lock(index)));
-            0
-        });
-        &mut self.guards[at].1
-    }
-}
-
-/// Runs a command inside a transaction that holds the lock.
-fn run_in(
-    txn: &mut crate::shard::Txn<'_>,
-    command: &Command,
-    arguments: &[&[u8]],
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let mut args = Args::new(arguments);
-    let mut places: SmallVec<[usize; 16]> = SmallVec::new();
-    command.keys.places(arguments, |place| places.push(place));
-    match command.run {
-        Run::Shard(handler) => handler(txn, &mut args, reply)?,
-        Run::Wait(handler) => {
-            timeout(command, arguments)?;
-            if handler(txn, &mut args, reply)? == Wait::Block {
-                // As Redis: what moves an element replies an element, the others an array.
-                if matches!(command.keys, command::Keys::Range { last: 2, .. }) {
-                    reply.null();
-                } else {
-                    reply.null_array();
-                }
-            }
-        }
-        Run::Sum(handler) => {
-            let total = places
-                .iter()
-                .map(|&place| handler(txn, arguments[place]))
-                .sum();
-            reply.int(total);
-        }
-        Run::Each(handler) => {
-            reply.array(places.len());
-            places
-                .iter()
-                .for_each(|&place| handler(txn, arguments[place], reply));
-        }
-        Run::Pairs(handler) => {
-            if arguments.len().is_multiple_of(2) {
-                return Err(CommandError::WrongArity(command.name.into()));
-            }
-            places
-                .iter()
-                .for_each(|&place| handler(txn, arguments[place], arguments[place + 1]));
-            reply.ok();
-        }
-        Run::Node(_) => {}
-    }
+    call.let_go();
     Ok(())
 }

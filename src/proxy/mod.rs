@@ -7,6 +7,7 @@
 mod buffers;
 mod connection;
 mod execute;
+mod held;
 mod listener;
 pub(crate) mod memory;
 mod server;
@@ -14,19 +15,21 @@ mod slow;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
-pub(crate) use execute::transaction;
 pub use listener::{BindError, Listener, Thread};
 pub use server::{Policy, RegionState, Regions, Server, Settings};
 pub use slow::{Slow, SlowCommand, Spike};
 pub use stats::CommandStats;
+pub(crate) use transaction::transaction;
 
 use std::sync::Arc;
 
-use crate::command::{CommandError, Reply};
+use crate::command::{CommandError, Outcome, Reply};
 use crate::session::{Pending, Poll, Session};
-use crate::shard::Txn;
+use crate::shard::{Shard, Txn};
 use crdt::Key;
+use held::Held;
 
 /// What a command that is not about one shard works with.
 #[derive(Debug)]
@@ -37,11 +40,13 @@ pub struct Call<'a> {
     pub session: &'a mut Session,
     /// Whether it is one of a transaction, in which nothing waits.
     pub in_transaction: bool,
+    /// The shards that are held for several steps, if any are.
+    held: Option<Box<Held<'a>>>,
     /// Now, milliseconds since 1970.
     pub now_ms: u64,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// Replies now if possible, else as soon as it is, at the latest when the time is over (0: for
     /// ever).
     pub fn reply_later(&mut self, reply: &mut Reply<'_>, timeout_ms: u64, mut poll: Poll) {
@@ -59,6 +64,9 @@ impl Call<'_> {
         first: Option<Key<'_>>,
         run: impl FnOnce(&mut Txn<'_>) -> R,
     ) -> Result<R, CommandError> {
+        if let Some(held) = &mut self.held {
+            return Ok(held.get(index).step(first, run));
+        }
         let mut shard = self.server.shards.serve(index)?;
         let before = shard.written();
         let result = shard.transact(self.now_ms, first, run);
@@ -69,5 +77,40 @@ impl Call<'_> {
             self.server.wrote();
         }
         Ok(result)
+    }
+
+    /// Looks at a shard. Refused if it is out of service.
+    pub fn look<R>(
+        &mut self,
+        index: usize,
+        look: impl FnOnce(&mut Shard) -> R,
+    ) -> Result<R, CommandError> {
+        if let Some(held) = &mut self.held {
+            return Ok(look(held.get(index).shard()));
+        }
+        Ok(look(&mut *self.server.shards.serve(index)?))
+    }
+
+    /// Runs with all shards held, so that what is written to each is there at once.
+    pub fn with_all_held(&mut self, run: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        if self.held.is_some() {
+            return run(self);
+        }
+        self.hold(Held::lock_all(self.server, self.now_ms)?);
+        let outcome = run(self);
+        self.let_go();
+        outcome
+    }
+
+    /// Works on these shards from now on, until [`Call::let_go`].
+    fn hold(&mut self, held: Held<'a>) {
+        self.held = Some(Box::new(held));
+    }
+
+    /// Lets go of the shards that are held, if any are: what was written to each is one op.
+    fn let_go(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.finish(self.server, self.session);
+        }
     }
 }

@@ -5,8 +5,11 @@
 //! [`Shard::offer`]; both end in `crdt::State::apply`.
 
 mod expiry;
+mod hold;
 mod open;
 mod outage;
+#[cfg(test)]
+mod testing;
 mod touched;
 mod txn;
 mod waiters;
@@ -21,6 +24,7 @@ use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
 
 use crate::limits;
 use crate::oplog::{Budget, Cursor, Keep, Log, Read};
+pub use hold::Hold;
 pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;

@@ -103,7 +103,7 @@ impl super::Shard {
     }
 
     /// Ends an op: links may send it.
-    fn close(&mut self, op: OpenOp) {
+    pub(super) fn close(&mut self, op: OpenOp) {
         self.delivery.issued(op.time);
         if self.alone {
             return;

@@ -104,38 +104,13 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use crdt::{Attached, Deadline, Epoch, Frame, Origin, Region, SLOTS, Seed, Slot, Version};
+    use crdt::{Attached, Deadline, Frame, Version};
     use geo::proto::{Next, Offer};
 
     use super::*;
-    use crate::oplog::Budget;
-    use crate::shard::{Identity, Peers};
-
-    const NOW_MS: u64 = 1_800_000_000_000;
-
-    fn region(id: u8) -> Region {
-        Region::new(id).unwrap()
-    }
-
-    /// The only shard of a region of two.
-    fn shard(id: u8) -> Shard {
-        let identity = Identity {
-            number: 0,
-            first: Slot::new(0).unwrap(),
-            slots: SLOTS,
-            origin: Origin::new(region(id), Epoch(1)),
-            alone: false,
-        };
-        let peers = Peers {
-            members: BTreeSet::from([region(1), region(2)]),
-            clock_drift_max_ms: 500,
-            budget: Arc::new(Budget::new(1 << 20)),
-        };
-        Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)
-    }
+    use crate::shard::testing::{NOW_MS, region, shard};
 
     fn set(shard: &mut Shard, name: &[u8]) {
         shard.transact(NOW_MS, None, |txn| {

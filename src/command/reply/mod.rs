@@ -225,6 +225,11 @@ impl<'a> Reply<'a> {
         Mark(self.out.len())
     }
 
+    /// Puts a whole reply in at a mark, before what was written since.
+    pub fn insert(&mut self, at: Mark, reply: &[u8]) {
+        self.out.splice(at.0..at.0, reply.iter().copied());
+    }
+
     /// Takes back all that was written since `mark`.
     pub fn rollback(&mut self, mark: Mark) {
         self.out.truncate(mark.0);
