@@ -4,7 +4,7 @@
 //! different types concurrently: readers see the one with the latest fact, and the next write that
 //! saw the others removes them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use smallvec::SmallVec;
 
@@ -93,7 +93,7 @@ pub(crate) struct SetBody {
 pub(crate) struct SortedSetBody {
     pub(crate) members: Names<Register<f64>>,
     /// Scores and places, by score, then name.
-    pub(crate) order: Sequence<(f64, u32)>,
+    pub(crate) order: Sequence<VecDeque<(f64, u32)>>,
     pub(crate) digest: u64,
 }
 
@@ -382,12 +382,12 @@ impl SortedSetBody {
     /// The first rank at which `(name, score)` no longer satisfies a predicate.
     pub(crate) fn partition(&self, mut wanted: impl FnMut(&[u8], f64) -> bool) -> usize {
         self.order
-            .partition_point(|&(score, id)| wanted(self.name(id), score))
+            .partition_point(|(score, id)| wanted(self.name(id), score))
     }
 
     /// The rank of a member with its score, or where it would be.
     pub(crate) fn rank(&self, member: &[u8], score: f64) -> usize {
-        self.order.partition_point(|&(other, id)| {
+        self.order.partition_point(|(other, id)| {
             other < score || (other <= score && self.name(id) < member)
         })
     }

@@ -23,6 +23,7 @@ mod list;
 mod names;
 mod number;
 mod origin;
+mod packed;
 mod position;
 mod register;
 mod sequence;

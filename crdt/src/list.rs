@@ -1,25 +1,18 @@
 //! The list: elements in the order of their positions.
 //!
-//! An element that was pushed at an end and never set is a compact entry; its position is that
-//! end and its own identity, so a queue of a million jobs costs no more than its values and 10
-//! bytes each. Everything else is kept in full in a slab beside the sequence.
+//! An element that was pushed at an end and never set has that end and its own identity for a
+//! position, so a queue of a million jobs costs no more than its values and 7 bytes each.
+//! Everything else is kept in full in a slab beside the sequence.
 
 use std::ops::Range;
 
-use crate::effect::{Attached, Deadline, ElementId, End};
-use crate::entry::{self, Compact, Entry};
+use crate::effect::{Attached, ElementId, End};
 use crate::fact::{Id, Origins, Seen, mix};
-use crate::position::{Position, Side};
+use crate::packed::{Element, Packed};
+use crate::position::{Position, Side, Step};
 use crate::register::Base;
 use crate::sequence::Sequence;
 use crate::table::Slab;
-use crate::thin::ThinBytes;
-
-/// Marks compact elements pushed at the head: an element's base has no deadline, so the bits for
-/// one say at which end it was pushed.
-const AT_HEAD: Attached = Attached::Deadline(Deadline::Never);
-/// Marks compact elements pushed at the tail.
-const AT_TAIL: Attached = Attached::Nothing;
 
 /// An element that is more than a pushed value.
 #[derive(Clone, Debug)]
@@ -33,7 +26,7 @@ struct FullElement {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct ListBody {
-    elements: Sequence<ThinBytes>,
+    elements: Sequence<Packed>,
     full: Slab<FullElement>,
     /// Of all elements.
     pub(crate) digest: u64,
@@ -82,44 +75,44 @@ impl ListBody {
 
     /// Estimated bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.elements
-            .range(0..self.len())
-            .map(|element| element.len() + 12)
-            .sum()
+        let full = (0..self.full.ids_end()).filter_map(|place| self.full.get(place));
+        let full = full.flat_map(|element| &element.bases);
+        let values: usize = full
+            .map(|base| base.value.len() + size_of::<FullElement>())
+            .sum();
+        values
+            + self
+                .elements
+                .leaves()
+                .map(Packed::heap_bytes)
+                .sum::<usize>()
     }
 
-    fn value<'a>(&'a self, element: &'a ThinBytes) -> &'a [u8] {
-        match entry::read(element) {
-            Entry::Compact(base) => base.value,
-            Entry::Full(place) => &self.full_at(place).bases[0].value,
+    fn value<'a>(&'a self, element: Element<'a>) -> &'a [u8] {
+        match element {
+            Element::Pushed { value, .. } => value,
+            Element::Full(place) => &self.full_at(place).bases[0].value,
         }
     }
 
-    fn born_of(&self, element: &ThinBytes) -> Id {
-        match entry::read(element) {
-            Entry::Compact(base) => base.id,
-            Entry::Full(place) => self.full_at(place).born,
+    fn born_of(&self, element: Element<'_>) -> Id {
+        match element {
+            Element::Pushed { id, .. } => id,
+            Element::Full(place) => self.full_at(place).born,
         }
     }
 
-    fn written(&self, element: &ThinBytes) -> Id {
-        match entry::read(element) {
-            Entry::Compact(base) => base.id,
-            Entry::Full(place) => self.full_at(place).bases[0].id,
+    fn written(&self, element: Element<'_>) -> Id {
+        match element {
+            Element::Pushed { id, .. } => id,
+            Element::Full(place) => self.full_at(place).bases[0].id,
         }
     }
 
-    fn position_of(&self, element: &ThinBytes, origins: &Origins) -> Position {
-        match entry::read(element) {
-            Entry::Compact(base) => {
-                let side = if base.attached == AT_HEAD {
-                    Side::Left
-                } else {
-                    Side::Right
-                };
-                Position::pushed(side, origins.fact_id(base.id))
-            }
-            Entry::Full(place) => self.full_at(place).position.clone(),
+    fn position_of(&self, element: Element<'_>, origins: &Origins) -> Position {
+        match element {
+            Element::Pushed { id, end, .. } => Position::pushed(side_of(end), origins.fact_id(id)),
+            Element::Full(place) => self.full_at(place).position.clone(),
         }
     }
 
@@ -127,13 +120,46 @@ impl ListBody {
         self.full.get(place).expect("elements name full ones")
     }
 
-    /// The rank of the first element that stands at `position` or after it.
-    fn rank(&self, position: &Position, origins: &Origins) -> usize {
-        self.elements
-            .partition_point(|element| self.position_of(element, origins) < *position)
+    /// The rank of the element at a position, if that is an end of the list: queues are taken from
+    /// there.
+    fn end_at(&self, position: &Position, origins: &Origins) -> Option<usize> {
+        let [Step { side, id }] = position.steps() else {
+            return None;
+        };
+        let last = self.len().checked_sub(1)?;
+        let stands_at = |&rank: &usize| match self.elements.get(rank) {
+            Some(Element::Pushed { id: own, end, .. }) => {
+                side_of(end) == *side && own.time == id.stamp.time && origins.fact_id(own) == *id
+            }
+            Some(Element::Full(_)) | None => false,
+        };
+        [last, 0].into_iter().find(stands_at)
     }
 
-    fn digest_of(&self, list: u64, element: &ThinBytes, origins: &Origins) -> u64 {
+    /// The rank of the first element that stands at `position` or after it.
+    fn rank(&self, position: &Position, origins: &Origins) -> usize {
+        self.rank_where(|at| at < *position, origins)
+    }
+
+    /// The first rank whose position is not wanted, where all that are wanted come first. O(1) at
+    /// the ends and next to them.
+    fn rank_where(&self, wanted: impl Fn(Position) -> bool, origins: &Origins) -> usize {
+        let length = self.len();
+        let is_wanted = |rank| self.position(rank, origins).is_some_and(&wanted);
+        if !is_wanted(0) {
+            return 0;
+        }
+        if is_wanted(length - 1) {
+            return length;
+        }
+        if length < 2 || is_wanted(length - 2) {
+            return length - 1;
+        }
+        self.elements
+            .partition_point(|element| wanted(self.position_of(element, origins)))
+    }
+
+    fn digest_of(&self, list: u64, element: Element<'_>, origins: &Origins) -> u64 {
         let thing = mix(list, origins.hash(self.born_of(element)));
         mix(thing, origins.hash(self.written(element)))
     }
@@ -143,20 +169,8 @@ impl ListBody {
 impl ListBody {
     /// Adds an element at an end.
     pub(crate) fn push(&mut self, list: u64, end: End, id: Id, value: &[u8], origins: &Origins) {
-        let (attached, side) = match end {
-            End::Head => (AT_HEAD, Side::Left),
-            End::Tail => (AT_TAIL, Side::Right),
-        };
-        let element = entry::compact(
-            b"",
-            Compact {
-                id,
-                attached,
-                value,
-            },
-        );
-        let position = Position::pushed(side, origins.fact_id(id));
-        self.put(list, &position, element, origins);
+        let position = Position::pushed(side_of(end), origins.fact_id(id));
+        self.put(list, &position, Element::Pushed { id, end, value }, origins);
     }
 
     /// Adds an element at a position.
@@ -179,24 +193,12 @@ impl ListBody {
             born: id,
             bases: vec![base],
         };
-        let element = entry::full(b"", self.full.insert(element));
+        let element = Element::Full(self.full.insert(element));
         self.put(list, at, element, origins);
     }
 
-    fn put(&mut self, list: u64, at: &Position, element: ThinBytes, origins: &Origins) {
-        self.digest ^= self.digest_of(list, &element, origins);
-        let last = self
-            .len()
-            .checked_sub(1)
-            .and_then(|rank| self.position(rank, origins));
-        if last.is_none_or(|last| last < *at) {
-            self.elements.push_back(element);
-            return;
-        }
-        if self.position(0, origins).is_some_and(|first| *at < first) {
-            self.elements.push_front(element);
-            return;
-        }
+    fn put(&mut self, list: u64, at: &Position, element: Element<'_>, origins: &Origins) {
+        self.digest ^= self.digest_of(list, element, origins);
         self.elements.insert(self.rank(at, origins), element);
     }
 
@@ -208,10 +210,14 @@ impl ListBody {
         seen: Seen<'_>,
         origins: &Origins,
     ) {
+        if first == last
+            && let Some(rank) = self.end_at(first, origins)
+        {
+            self.remove_ranks(list, rank..rank + 1, seen, origins);
+            return;
+        }
         let start = self.rank(first, origins);
-        let end = self
-            .elements
-            .partition_point(|e| self.position_of(e, origins) <= *last);
+        let end = self.rank_where(|at| at <= *last, origins);
         self.remove_ranks(list, start..end, seen, origins);
     }
 
@@ -221,12 +227,24 @@ impl ListBody {
     }
 
     fn remove_ranks(&mut self, list: u64, ranks: Range<usize>, seen: Seen<'_>, origins: &Origins) {
+        if ranks.len() <= 1 {
+            if let Some(element) = self.elements.get(ranks.start).filter(|_| !ranks.is_empty())
+                && seen.covers(self.born_of(element))
+            {
+                self.digest ^= self.digest_of(list, element, origins);
+                if let Element::Full(place) = element {
+                    self.full.remove(place);
+                }
+                self.elements.remove(ranks.start);
+            }
+            return;
+        }
         let mut elements = std::mem::take(&mut self.elements);
         elements.remove_range(ranks, |element| {
             let covered = seen.covers(self.born_of(element));
             if covered {
                 self.digest ^= self.digest_of(list, element, origins);
-                if let Entry::Full(place) = entry::read(element) {
+                if let Element::Full(place) = element {
                     self.full.remove(place);
                 }
             }
@@ -253,18 +271,12 @@ impl ListBody {
             return false;
         }
         let before = self.digest_of(list, element, origins);
-        let place = match entry::read(element) {
-            Entry::Full(place) => place,
-            Entry::Compact(old) => {
-                let Compact {
-                    id,
-                    attached: _,
-                    value,
-                } = old;
-                let attached = Attached::Nothing;
+        let place = match element {
+            Element::Full(place) => place,
+            Element::Pushed { id, value, .. } => {
                 let old = Base {
                     id,
-                    attached,
+                    attached: Attached::Nothing,
                     value: value.to_vec(),
                     folded: None,
                 };
@@ -274,7 +286,8 @@ impl ListBody {
                     bases: vec![old],
                 };
                 let place = self.full.insert(full);
-                *self.elements.get_mut(rank).expect("found") = entry::full(b"", place);
+                self.elements.remove(rank);
+                self.elements.insert(rank, Element::Full(place));
                 place
             }
         };
@@ -295,7 +308,7 @@ impl ListBody {
         let Some(element) = self.elements.get(rank) else {
             return false;
         };
-        let Entry::Full(place) = entry::read(element) else {
+        let Element::Full(place) = element else {
             return false;
         };
         let bases = &mut self
@@ -306,6 +319,13 @@ impl ListBody {
         let mut winner = true;
         bases.retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
         1 < bases.len()
+    }
+}
+
+const fn side_of(end: End) -> Side {
+    match end {
+        End::Head => Side::Left,
+        End::Tail => Side::Right,
     }
 }
 

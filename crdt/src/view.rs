@@ -346,7 +346,7 @@ impl<'a> SortedSet<'a> {
         let body = self.body;
         body.order
             .range(ranks)
-            .map(|&(score, id)| (body.name(id), score))
+            .map(|(score, id)| (body.name(id), score))
     }
 
     /// A member at random.

@@ -161,15 +161,16 @@ fn rpushx(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     push(txn, args, reply, (End::Tail, true))
 }
 
-/// Takes up to `count` elements out of an end; the one next to the end comes first.
+/// Takes up to `count` elements out of an end, and replies them, the one next to the end first;
+/// `open` is told how many, and replies what comes before. Returns whether there is a list.
 pub(super) fn take(
     txn: &mut Txn<'_>,
-    key: &Key<'_>,
-    end: End,
-    count: usize,
-) -> Result<Vec<Vec<u8>>, CommandError> {
+    reply: &mut Reply<'_>,
+    (key, end, count): (&Key<'_>, End, usize),
+    open: impl FnOnce(&mut Reply<'_>, usize),
+) -> Result<bool, CommandError> {
     let Some(list) = txn.list(key)? else {
-        return Ok(Vec::new());
+        return Ok(false);
     };
     let length = list.len();
     let count = count.min(length);
@@ -177,12 +178,14 @@ pub(super) fn take(
         End::Head => 0..count,
         End::Tail => length - count..length,
     };
-    let mut taken: Vec<Vec<u8>> = list.range(ranks.clone()).map(<[u8]>::to_vec).collect();
-    if matches!(end, End::Tail) {
-        taken.reverse();
+    open(reply, count);
+    let elements = list.range(ranks.clone());
+    match end {
+        End::Head => elements.for_each(|element| reply.bulk(element)),
+        End::Tail => elements.rev().for_each(|element| reply.bulk(element)),
     }
     txn.list_remove(key, ranks);
-    Ok(taken)
+    Ok(true)
 }
 
 fn pop(
@@ -195,26 +198,19 @@ fn pop(
     if 1 < args.remaining() {
         return Err(CommandError::WrongArity(name.into()));
     }
-    let count = if args.is_empty() {
-        None
-    } else {
-        Some(args.count()?)
-    };
-    let found = txn.list(&key)?.is_some();
-    let taken = take(txn, &key, end, count.unwrap_or(1))?;
-    match count {
-        None => reply.bulk_or_null(taken.first().map(Vec::as_slice)),
-        Some(_) if !found => reply.null_array(),
-        Some(_) => reply_all(reply, &taken),
+    if args.is_empty() {
+        if !take(txn, reply, (&key, end, 1), |_, _| ())? {
+            reply.null();
+        }
+        return Ok(());
+    }
+    let count = args.count()?;
+    if !take(txn, reply, (&key, end, count), |reply, taken| {
+        reply.array(taken);
+    })? {
+        reply.null_array();
     }
     Ok(())
-}
-
-pub(super) fn reply_all(reply: &mut Reply<'_>, elements: &[Vec<u8>]) {
-    reply.array(elements.len());
-    for element in elements {
-        reply.bulk(element);
-    }
 }
 
 fn lpop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -469,11 +465,12 @@ pub(super) fn take_first(
     args.done()?;
     for name in names {
         let key = txn.key(name);
-        let taken = take(txn, &key, end, count)?;
-        if !taken.is_empty() {
+        let taken = take(txn, reply, (&key, end, count), |reply, taken| {
             reply.array(2);
             reply.bulk(name);
-            reply_all(reply, &taken);
+            reply.array(taken);
+        });
+        if taken? {
             return Ok(true);
         }
     }

@@ -83,10 +83,11 @@ fn pop(
     let names = args.take(args.remaining().saturating_sub(1))?;
     for name in names {
         let key = txn.key(name);
-        if let Some(value) = take(txn, &key, end, 1)?.pop() {
+        let taken = take(txn, reply, (&key, end, 1), |reply, _| {
             reply.array(2);
             reply.bulk(name);
-            reply.bulk(&value);
+        });
+        if taken? {
             return Ok(Wait::Done);
         }
     }

@@ -568,8 +568,12 @@ impl Txn<'_> {
     /// Removes the elements with these ranks, which are in the list.
     pub fn list_remove(&mut self, key: &Key<'_>, ranks: Range<usize>) {
         let list = self.shard.state.list(key).filter(|_| !ranks.is_empty());
-        let ends = list.and_then(|l| l.position(ranks.start).zip(l.position(ranks.end - 1)));
-        if let Some((first, last)) = ends {
+        let at = |rank| list.and_then(|list| list.position(rank));
+        if let Some(first) = at(ranks.start) {
+            let last = match ranks.len() {
+                1 => first.clone(),
+                _ => at(ranks.end - 1).expect("the ranks are in the list"),
+            };
             self.emit(key, Change::ElementsRemove { first, last });
         }
     }

@@ -9,14 +9,15 @@
 //! joined with a neighbour if both are at most three quarters of a full one, so room is given
 //! back, and a node that was just joined is not cut soon.
 
-use std::collections::{VecDeque, vec_deque};
+mod leaf;
+
 use std::mem;
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
-/// Items in a leaf, at most.
-const LEAF: usize = 128;
+pub(crate) use leaf::{FULL, Growth, Leaf};
+
 /// Children of an inner node, at most: one more is there while it is cut, in 128 places.
 const FANOUT: usize = 127;
 /// Of the removals from a leaf, one in so many looks whether it can be joined.
@@ -24,38 +25,30 @@ const LOOK: usize = 16;
 
 /// Items in order, by rank.
 #[derive(Clone, Debug)]
-pub(crate) struct Sequence<T> {
-    root: Node<T>,
+pub(crate) struct Sequence<L> {
+    root: Node<L>,
     length: usize,
 }
 
 #[derive(Clone, Debug)]
-enum Node<T> {
+enum Node<L> {
     /// Empty only as the root.
-    Leaf(VecDeque<T>),
-    Inner(Box<Inner<T>>),
+    Leaf(L),
+    Inner(Box<Inner<L>>),
 }
 
 /// Invariant: has children, as many as counts, and every count is that of its child.
 #[derive(Clone, Debug)]
-struct Inner<T> {
+struct Inner<L> {
     /// How many items are under each child; apart from them, for these are what a search reads.
     counts: Vec<usize>,
-    children: Vec<Node<T>>,
+    children: Vec<Node<L>>,
 }
 
 /// Which child of each inner node to take, from the root down to a leaf.
 type Path = SmallVec<[usize; 8]>;
 
-/// Where in the whole sequence an item comes in: says how full nodes are cut.
-#[derive(Clone, Copy, Debug)]
-enum Growth {
-    Front,
-    Middle,
-    Back,
-}
-
-impl<T> Default for Sequence<T> {
+impl<L: Leaf> Default for Sequence<L> {
     fn default() -> Self {
         Self {
             root: Node::default(),
@@ -64,32 +57,33 @@ impl<T> Default for Sequence<T> {
     }
 }
 
-impl<T> Sequence<T> {
+impl<L: Leaf> Sequence<L> {
     /// How many items there are.
     pub(crate) const fn len(&self) -> usize {
         self.length
     }
 
     /// The item at a rank.
-    pub(crate) fn get(&self, rank: usize) -> Option<&T> {
+    pub(crate) fn get(&self, rank: usize) -> Option<L::Item<'_>> {
         if self.length <= rank {
             return None;
         }
-        let (leaf, item) = self.leaf(rank);
-        leaf.get(item)
+        let (leaf, at) = self.leaf(rank);
+        leaf.items(at..at + 1).next()
     }
 
-    /// The item at a rank, to change.
-    pub(crate) fn get_mut(&mut self, rank: usize) -> Option<&mut T> {
-        if self.length <= rank {
-            return None;
-        }
-        let (_, leaf, item) = self.root.walk(rank, self.length, |_| {});
-        leaf.get_mut(item)
+    /// All leaves, in order.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &L> {
+        let mut rank = 0;
+        std::iter::from_fn(move || {
+            let leaf = (rank < self.length).then(|| self.leaf(rank).0)?;
+            rank += leaf.len();
+            Some(leaf)
+        })
     }
 
     /// The leaf with the item at a rank, and where in it.
-    fn leaf(&self, rank: usize) -> (&VecDeque<T>, usize) {
+    fn leaf(&self, rank: usize) -> (&L, usize) {
         let (mut node, mut rank, mut length) = (&self.root, rank, self.length);
         loop {
             match node {
@@ -104,17 +98,17 @@ impl<T> Sequence<T> {
     }
 
     /// Adds an item in front of the first.
-    pub(crate) fn push_front(&mut self, item: T) {
+    pub(crate) fn push_front(&mut self, item: L::Item<'_>) {
         self.grow(0, item, Growth::Front);
     }
 
     /// Adds an item behind the last.
-    pub(crate) fn push_back(&mut self, item: T) {
+    pub(crate) fn push_back(&mut self, item: L::Item<'_>) {
         self.grow(self.length, item, Growth::Back);
     }
 
     /// Adds an item that will have this rank, at most the length.
-    pub(crate) fn insert(&mut self, rank: usize, item: T) {
+    pub(crate) fn insert(&mut self, rank: usize, item: L::Item<'_>) {
         debug_assert!(rank <= self.length, "an insert goes into the sequence");
         if rank == self.length {
             self.push_back(item);
@@ -125,15 +119,14 @@ impl<T> Sequence<T> {
         }
     }
 
-    fn grow(&mut self, rank: usize, item: T, growth: Growth) {
+    fn grow(&mut self, rank: usize, item: L::Item<'_>, growth: Growth) {
         let (path, leaf, at) = self.root.walk(rank, self.length, |count| *count += 1);
         self.length += 1;
-        if leaf.len() < LEAF {
-            make_room(leaf);
+        if leaf.takes(item) {
             leaf.insert(at, item);
             return;
         }
-        let right = Node::Leaf(cut_leaf(leaf, at, item, growth));
+        let right = Node::Leaf(leaf.overflow(at, item, growth));
         if let Some(right) = self.root.adopt(&path, right, growth) {
             let left = mem::take(&mut self.root);
             self.root = Node::Inner(Box::new(Inner {
@@ -148,22 +141,25 @@ impl<T> Sequence<T> {
     /// # Panics
     ///
     /// If there is none.
-    pub(crate) fn remove(&mut self, rank: usize) -> T {
+    pub(crate) fn remove(&mut self, rank: usize) {
         assert!(rank < self.length, "only what is there is removed");
         let (path, leaf, at) = self.root.walk(rank, self.length, |count| *count -= 1);
         self.length -= 1;
-        let item = leaf.remove(at).expect("counts are right");
-        give_back_room(leaf);
-        if leaf.len() < LEAF / 2 && leaf.len().is_multiple_of(LOOK) {
+        leaf.remove(at);
+        let few = leaf.len() < LOOK && leaf.width() < FULL / LOOK;
+        if leaf.width() < FULL / 2 && (few || leaf.len().is_multiple_of(LOOK)) {
             self.root.tidy(&path);
             self.lower();
         }
-        item
     }
 
     /// Removes those items of a range of ranks for which `wanted` says so, which is asked in order
     /// and once for each. O(items in the range + log n).
-    pub(crate) fn remove_range(&mut self, ranks: Range<usize>, mut wanted: impl FnMut(&T) -> bool) {
+    pub(crate) fn remove_range(
+        &mut self,
+        ranks: Range<usize>,
+        mut wanted: impl FnMut(L::Item<'_>) -> bool,
+    ) {
         self.length -= self.root.remove_range(ranks, &mut wanted);
         self.lower();
     }
@@ -180,11 +176,11 @@ impl<T> Sequence<T> {
 
     /// The first rank whose item is not wanted, where all that are wanted come first.
     /// O(log n) questions.
-    pub(crate) fn partition_point(&self, mut wanted: impl FnMut(&T) -> bool) -> usize {
+    pub(crate) fn partition_point(&self, mut wanted: impl FnMut(L::Item<'_>) -> bool) -> usize {
         let (mut node, mut before) = (&self.root, 0);
         loop {
             match node {
-                Node::Leaf(items) => return before + items.partition_point(wanted),
+                Node::Leaf(items) => return before + items.partition_point(&mut wanted),
                 Node::Inner(inner) => {
                     // The last child is not asked: if it is in no other, it is there.
                     let others = &inner.children[..inner.children.len() - 1];
@@ -198,23 +194,23 @@ impl<T> Sequence<T> {
     }
 
     /// The items with these ranks, as far as they are in the sequence. O(log n), each step O(1).
-    pub(crate) fn range(&self, ranks: Range<usize>) -> Items<'_, T> {
+    pub(crate) fn range(&self, ranks: Range<usize>) -> Items<'_, L> {
         Items {
             sequence: self,
             ranks: ranks.start.min(self.length)..ranks.end.min(self.length),
-            front: vec_deque::Iter::default(),
-            back: vec_deque::Iter::default(),
+            front: L::Items::default(),
+            back: L::Items::default(),
         }
     }
 }
 
-impl<T> Default for Node<T> {
+impl<L: Leaf> Default for Node<L> {
     fn default() -> Self {
-        Self::Leaf(VecDeque::new())
+        Self::Leaf(L::default())
     }
 }
 
-impl<T> Node<T> {
+impl<L: Leaf> Node<L> {
     /// How many items are in it.
     fn count(&self) -> usize {
         match self {
@@ -226,17 +222,17 @@ impl<T> Node<T> {
     /// How many items or children it has itself, and how many it may have.
     fn width(&self) -> (usize, usize) {
         match self {
-            Self::Leaf(items) => (items.len(), LEAF),
+            Self::Leaf(items) => (items.width(), FULL),
             Self::Inner(inner) => (inner.children.len(), FANOUT),
         }
     }
 
     /// Its last item.
-    fn last(&self) -> Option<&T> {
+    fn last(&self) -> Option<L::Item<'_>> {
         let mut node = self;
         loop {
             match node {
-                Self::Leaf(items) => return items.back(),
+                Self::Leaf(items) => return items.last(),
                 Self::Inner(inner) => node = inner.children.last()?,
             }
         }
@@ -249,7 +245,7 @@ impl<T> Node<T> {
         mut rank: usize,
         mut length: usize,
         change: impl Fn(&mut usize),
-    ) -> (Path, &mut VecDeque<T>, usize) {
+    ) -> (Path, &mut L, usize) {
         let (mut node, mut path) = (self, Path::new());
         loop {
             match node {
@@ -285,16 +281,15 @@ impl<T> Node<T> {
     }
 
     /// As that of the sequence; returns how many items went.
-    fn remove_range<F: FnMut(&T) -> bool>(&mut self, ranks: Range<usize>, wanted: &mut F) -> usize {
+    fn remove_range<F: FnMut(L::Item<'_>) -> bool>(
+        &mut self,
+        ranks: Range<usize>,
+        wanted: &mut F,
+    ) -> usize {
         match self {
             Self::Leaf(items) => {
-                let (before, mut rank) = (items.len(), 0);
-                items.retain(|item| {
-                    let within = ranks.contains(&rank);
-                    rank += 1;
-                    !(within && wanted(item))
-                });
-                give_back_room(items);
+                let before = items.len();
+                items.remove_range(ranks, wanted);
                 before - items.len()
             }
             Self::Inner(inner) => inner.remove_range(ranks, wanted),
@@ -302,7 +297,7 @@ impl<T> Node<T> {
     }
 }
 
-impl<T> Inner<T> {
+impl<L: Leaf> Inner<L> {
     /// The child with the item at a rank below `length`, all that it has, and the rank there; for
     /// the length itself, the place behind the last item.
     fn child(&self, rank: usize, length: usize) -> (usize, usize) {
@@ -325,7 +320,7 @@ impl<T> Inner<T> {
 
     /// Takes in what was cut off the child before it. If that is one too many, returns what now
     /// comes behind.
-    fn adopt(&mut self, at: usize, node: Node<T>, growth: Growth) -> Option<Self> {
+    fn adopt(&mut self, at: usize, node: Node<L>, growth: Growth) -> Option<Self> {
         let count = node.count();
         self.counts[at - 1] -= count;
         self.counts.insert(at, count);
@@ -344,7 +339,11 @@ impl<T> Inner<T> {
         })
     }
 
-    fn remove_range<F: FnMut(&T) -> bool>(&mut self, ranks: Range<usize>, wanted: &mut F) -> usize {
+    fn remove_range<F: FnMut(L::Item<'_>) -> bool>(
+        &mut self,
+        ranks: Range<usize>,
+        wanted: &mut F,
+    ) -> usize {
         let (mut first, mut removed) = (0, 0);
         for (count, child) in self.counts.iter_mut().zip(&mut self.children) {
             let start = ranks.start.saturating_sub(first);
@@ -389,10 +388,7 @@ impl<T> Inner<T> {
         }
         self.counts[child] += self.counts.remove(child + 1);
         match (self.children.remove(child + 1), &mut self.children[child]) {
-            (Node::Leaf(mut next), Node::Leaf(items)) => {
-                items.reserve_exact(next.len());
-                items.append(&mut next);
-            }
+            (Node::Leaf(next), Node::Leaf(items)) => items.join(next),
             (Node::Inner(mut next), Node::Inner(inner)) => {
                 inner.counts.append(&mut next.counts);
                 inner.children.append(&mut next.children);
@@ -405,64 +401,26 @@ impl<T> Inner<T> {
     }
 }
 
-/// Adds an item to a full leaf; returns the items that now come behind it.
-fn cut_leaf<T>(items: &mut VecDeque<T>, rank: usize, item: T, growth: Growth) -> VecDeque<T> {
-    match growth {
-        Growth::Front => mem::replace(items, VecDeque::from([item])),
-        Growth::Back => VecDeque::from([item]),
-        Growth::Middle => {
-            let mut right = items.split_off(LEAF / 2);
-            let (half, rank) = match rank.checked_sub(LEAF / 2) {
-                Some(rank) => (&mut right, rank),
-                None => (items, rank),
-            };
-            make_room(half);
-            half.insert(rank, item);
-            right
-        }
-    }
-}
-
-/// Makes room for one more: a little while a leaf is small, for most sequences are.
-fn make_room<T>(items: &mut VecDeque<T>) {
-    let length = items.len();
-    if length == items.capacity() {
-        let more = match length {
-            0 | 1 => 1,
-            2..8 => 2,
-            _ => (length / 2).min(LEAF - length),
-        };
-        items.reserve_exact(more);
-    }
-}
-
-/// Gives back half of the room when three quarters of it are not used.
-fn give_back_room<T>(items: &mut VecDeque<T>) {
-    if items.is_empty() || (8 < items.capacity() && items.len() <= items.capacity() / 4) {
-        items.shrink_to(items.len() * 2);
-    }
-}
-
 /// Items of a range of ranks, from either end.
 #[derive(Clone, Debug)]
-pub(crate) struct Items<'a, T> {
-    sequence: &'a Sequence<T>,
+pub(crate) struct Items<'a, L: Leaf> {
+    sequence: &'a Sequence<L>,
     /// Those still to come.
     ranks: Range<usize>,
     /// From the first of them to the end of its leaf, or nothing yet.
-    front: vec_deque::Iter<'a, T>,
+    front: L::Items<'a>,
     /// From the start of the last one's leaf to it, or nothing yet.
-    back: vec_deque::Iter<'a, T>,
+    back: L::Items<'a>,
 }
 
-impl<'a, T> Iterator for Items<'a, T> {
-    type Item = &'a T;
+impl<'a, L: Leaf> Iterator for Items<'a, L> {
+    type Item = L::Item<'a>;
 
-    fn next(&mut self) -> Option<&'a T> {
+    fn next(&mut self) -> Option<L::Item<'a>> {
         let rank = self.ranks.next()?;
         self.front.next().or_else(|| {
-            let (leaf, item) = self.sequence.leaf(rank);
-            self.front = leaf.range(item..);
+            let (leaf, at) = self.sequence.leaf(rank);
+            self.front = leaf.items(at..leaf.len());
             self.front.next()
         })
     }
@@ -472,18 +430,18 @@ impl<'a, T> Iterator for Items<'a, T> {
     }
 }
 
-impl<T> DoubleEndedIterator for Items<'_, T> {
+impl<L: Leaf> DoubleEndedIterator for Items<'_, L> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let rank = self.ranks.next_back()?;
         self.back.next_back().or_else(|| {
-            let (leaf, item) = self.sequence.leaf(rank);
-            self.back = leaf.range(..=item);
+            let (leaf, at) = self.sequence.leaf(rank);
+            self.back = leaf.items(0..at + 1);
             self.back.next_back()
         })
     }
 }
 
-impl<T> ExactSizeIterator for Items<'_, T> {}
+impl<L: Leaf> ExactSizeIterator for Items<'_, L> {}
 
 #[cfg(test)]
 mod tests;
