@@ -272,12 +272,11 @@ impl Regions for Links {
         self.common.wake();
     }
 
-    fn is_first(&self) -> bool {
+    fn down(&self) -> Vec<Region> {
         let now = proto::Instant(clock::monotonic_ns());
-        let before = self.links.range(..self.own.0);
-        let is_down =
-            |link: &PeerLink| link.with(|link, shards| link.state(now, shards) == LinkState::Down);
-        before.into_iter().all(|(_, link)| is_down(link))
+        let links = self.links.iter();
+        let down = links.filter(|(_, link)| link.side.lock().is_lost(now));
+        down.map(|(&region, _)| region).collect()
     }
 
     fn list(&self, _now_ms: u64) -> Vec<RegionState> {

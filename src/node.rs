@@ -13,7 +13,7 @@ use crate::limits;
 use crate::links::Links;
 use crate::oplog::Budget;
 use crate::proxy::{BindError, Listener, Server, Settings, Thread};
-use crate::shard::{Identity, Peers, Shard};
+use crate::shard::{Identity, Peers, Round, Shard};
 use crate::shards::Shards;
 
 /// Why a node cannot start.
@@ -96,7 +96,7 @@ fn shards(config: &Config) -> Shards {
 const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// Things that are settled in a shard under one hold of its lock.
 const SETTLED_AT_ONCE: usize = 1_000;
-/// Keys that are removed from a shard under one hold of its lock.
+/// Keys and fields that are removed from a shard under one hold of its lock.
 const EXPIRED_AT_ONCE: usize = 100;
 
 /// Links with the other regions, if there are any, without connections.
@@ -168,7 +168,8 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
         ticks.tick().await;
-        let grace = expiry_grace(&server, grace);
+        let down = server.regions.get().map(|regions| regions.down());
+        let down = down.unwrap_or_default();
         for index in 0..server.shards.count() {
             while server
                 .shards
@@ -176,35 +177,27 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
             {
                 tokio::task::yield_now().await;
             }
-            if let Some(grace) = grace {
-                expire(&server, index, grace).await;
-            }
+            expire(&server, index, grace, &down).await;
         }
     }
 }
 
-/// Removes keys of a shard whose deadline has been past for `grace`.
-async fn expire(server: &Server, index: usize, grace: Duration) {
-    let now_ms = clock::now_ms();
-    let before_ms = now_ms.saturating_sub(grace.as_millis() as u64);
+/// Removes what is past its deadline from a shard, some at a time.
+async fn expire(server: &Server, index: usize, grace: Duration, down: &[Region]) {
     loop {
-        let removed = server.shards.with(index, |shard| {
-            shard.expire(before_ms, now_ms, EXPIRED_AT_ONCE)
-        });
+        let round = Round {
+            now_ms: clock::now_ms(),
+            grace_ms: grace.as_millis() as u64,
+            down,
+            limit: EXPIRED_AT_ONCE,
+        };
+        let removed = server.shards.with(index, |shard| shard.expire(&round));
         if removed == 0 {
             return;
         }
         server.wrote();
         tokio::task::yield_now().await;
     }
-}
-
-/// How long after its deadline a key is removed here; `None` where another region does it.
-fn expiry_grace(server: &Server, grace: Duration) -> Option<Duration> {
-    let Some(regions) = server.regions.get() else {
-        return Some(Duration::ZERO);
-    };
-    regions.is_first().then_some(grace)
 }
 
 fn settings(config: &Config) -> Settings {

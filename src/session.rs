@@ -140,16 +140,12 @@ pub struct Watched {
     pub name: Box<[u8]>,
     /// Its state at the `WATCH`.
     pub watch: Watch,
-    /// Whether it existed then.
-    pub existed: bool,
 }
 
 impl Watched {
     /// Whether it has changed, or has ended, since the `WATCH`. `shard` is its shard.
     pub fn has_changed(&self, shard: &Shard, now_ms: u64) -> bool {
-        let key = shard.state().seed().key(&self.name);
-        let has_ended = || self.existed && shard.state().kind(&key, now_ms).is_none();
-        shard.has_changed(&self.name, self.watch) || has_ended()
+        shard.has_changed(&self.name, self.watch, now_ms)
     }
 }
 

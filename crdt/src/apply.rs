@@ -7,6 +7,7 @@
 
 use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash};
 use crate::effect::{Attached, Bodies, Change};
+use crate::endings::Firsts;
 use crate::entry::Compact;
 use crate::fact::Id;
 use crate::names::{Context, Full, Names, Thing, Updated};
@@ -23,9 +24,31 @@ pub(crate) enum Place {
 }
 
 /// What a change to a container adds to that of its key.
+#[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) digest: u64,
     pub(crate) queue: Vec<Place>,
+    pub(crate) fields: FieldEnds,
+}
+
+/// The first fields of a hash to end, by region, before a change and after.
+#[derive(Default)]
+pub(crate) struct FieldEnds {
+    pub(crate) before: Firsts,
+    pub(crate) after: Firsts,
+}
+
+impl FieldEnds {
+    /// Notes what a change to a container does to them.
+    fn note<R>(&mut self, body: &mut Body, change: impl FnOnce(&mut Body) -> R) -> R {
+        let before = body.firsts();
+        let result = change(body);
+        let after = body.firsts();
+        if before != after {
+            (self.before, self.after) = (before, after);
+        }
+        result
+    }
 }
 
 pub(crate) const fn thing_of<'a>(key: &Key<'a>) -> Thing<'a> {
@@ -87,7 +110,10 @@ pub(crate) fn change_key(
                 return;
             };
             let before = body.digest();
-            inner.queue.extend(change_body(body, key.hash, change, cx));
+            let place = inner
+                .fields
+                .note(body, |body| change_body(body, key.hash, change, cx));
+            inner.queue.extend(place);
             inner.digest ^= before ^ body.digest();
             state.drop_void();
         }),
@@ -101,8 +127,8 @@ fn remove(
     cx: &Context<'_>,
     inner: &mut Inner,
 ) -> Updated {
-    if deadlines && bodies.has(Bodies::STRING) && !keys.is_more(thing) {
-        return keys.remove(thing, true, cx);
+    if bodies.has(Bodies::STRING) && !keys.is_more(thing) {
+        return keys.remove(thing, deadlines, cx);
     }
     keys.update(thing, cx, |state| {
         if state.register().is_some() {
@@ -117,7 +143,10 @@ fn remove(
         for body in state.bodies_mut() {
             if bodies.has(body.kind().bodies()) {
                 let before = body.digest();
-                body.remove_seen(thing.digest, cx, &mut inner.queue);
+                let queue = &mut inner.queue;
+                inner
+                    .fields
+                    .note(body, |body| body.remove_seen(thing.digest, cx, queue));
                 inner.digest ^= before ^ body.digest();
             }
         }
@@ -320,31 +349,36 @@ pub(crate) fn settle_part(
     name: &[u8],
     key: &Key<'_>,
     cx: &Context<'_>,
+    ends: &mut FieldEnds,
 ) -> bool {
     let thing = part(key.hash, kind, name, cx);
+    let queue = state
+        .body_mut(kind)
+        .is_some_and(|body| ends.note(body, |body| settle_in(body, thing, cx)));
+    state.drop_void();
+    queue
+}
+
+fn settle_in(body: &mut Body, thing: Thing<'_>, cx: &Context<'_>) -> bool {
     let again = |updated: Option<Updated>| updated.is_some_and(|updated| updated.queue);
-    let queue = match state.body_mut(kind) {
-        Some(Body::Hash(hash)) => {
-            let mut queue = false;
+    let mut queue = false;
+    match body {
+        Body::Hash(hash) => {
             hash.change(thing, |fields, field| {
                 let updated = fields.settle(field, cx.seen, cx);
                 queue = again(updated);
                 updated.unwrap_or_else(Updated::nothing)
             });
-            queue
         }
-        Some(Body::Set(set)) => again(set.members.settle(thing, cx.seen, cx)),
-        Some(Body::SortedSet(zset)) => {
-            let mut queue = false;
+        Body::Set(set) => queue = again(set.members.settle(thing, cx.seen, cx)),
+        Body::SortedSet(zset) => {
             zset.change(thing, |members, member| {
                 let updated = members.settle(member, cx.seen, cx);
                 queue = again(updated);
                 updated.unwrap_or_else(Updated::nothing)
             });
-            queue
         }
-        Some(Body::List(_)) | None => false,
-    };
-    state.drop_void();
+        Body::List(_) => {}
+    }
     queue
 }

@@ -4,12 +4,13 @@
 //! different types concurrently: readers see the one with the latest fact, and the next write that
 //! saw the others removes them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
 use crate::apply::Place;
-use crate::effect::{Bodies, Deadline};
+use crate::effect::Bodies;
+use crate::endings::{Endings, Firsts};
 use crate::fact::{Id, Origins, mix};
 use crate::list::ListBody;
 use crate::names::{Context, Full, Kept, Names, Thing, Updated};
@@ -77,7 +78,7 @@ pub(crate) enum Body {
 pub(crate) struct HashBody {
     pub(crate) fields: Names<Register<Number>>,
     /// When fields end, with their places.
-    pub(crate) deadlines: BTreeSet<(u64, u32)>,
+    pub(crate) deadlines: Endings<u32>,
     pub(crate) digest: u64,
 }
 
@@ -121,6 +122,15 @@ impl Full for KeyState {
 
     fn is_more_than_register(&self) -> bool {
         !self.bodies.is_empty()
+    }
+
+    fn register_is_read(&self, origins: &Origins) -> bool {
+        let string = self
+            .register()
+            .and_then(|register| register.latest(origins));
+        let live = self.bodies.iter().filter(|body| 0 < body.live());
+        let mut others = live.filter_map(|body| body.latest(origins));
+        string.is_some_and(|string| others.all(|other| origins.compare(other, string).is_lt()))
     }
 }
 
@@ -254,6 +264,14 @@ impl Body {
         }
     }
 
+    /// The first field to end of each region's.
+    pub(crate) fn firsts(&self) -> Firsts {
+        match self {
+            Self::Hash(hash) => hash.deadlines.firsts(),
+            Self::Set(_) | Self::SortedSet(_) | Self::List(_) => Firsts::new(),
+        }
+    }
+
     /// The digest of all in it.
     pub(crate) fn digest(&self) -> u64 {
         match self {
@@ -347,7 +365,7 @@ impl HashBody {
         if self.deadlines.is_empty() {
             return self.fields.live();
         }
-        self.fields.live() - self.deadlines.range(..=(now_ms, u32::MAX)).count()
+        self.fields.live() - self.deadlines.between(0, now_ms.saturating_add(1)).count()
     }
 
     /// Changes a field.
@@ -358,17 +376,10 @@ impl HashBody {
     ) -> Updated {
         let updated = change(&mut self.fields, field);
         self.digest ^= updated.digest();
-        let ends =
-            |s: &crate::names::Summary| s.deadline.and_then(Deadline::finite).filter(|_| s.exists);
-        let (before, after) = (ends(&updated.before), ends(&updated.after));
-        if before != after {
-            if let Some(ms) = before {
-                self.deadlines.remove(&(ms, updated.id));
-            }
-            if let Some(ms) = after {
-                self.deadlines.insert((ms, updated.id));
-            }
-        }
+        let Updated {
+            id, before, after, ..
+        } = updated;
+        self.deadlines.update(before.ending, after.ending, id);
         updated
     }
 }

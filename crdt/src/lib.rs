@@ -16,7 +16,9 @@ mod body;
 mod codec;
 mod edit;
 mod effect;
+mod endings;
 mod entry;
+mod expired;
 mod fact;
 mod frame;
 mod list;
@@ -41,6 +43,7 @@ pub use codec::DecodeError;
 pub use effect::{
     Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
 };
+pub use expired::KeyField;
 pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};

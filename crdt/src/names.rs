@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::effect::{Attached, Deadline};
+use crate::effect::Attached;
+use crate::endings::Ending;
 use crate::entry::{self, Compact, Entry};
 use crate::fact::{Id, Origins, Rounds, Seen, mix};
 use crate::register::{Base, Register, Sum, deadline_digest, deflate};
@@ -38,6 +39,8 @@ pub(crate) trait Full: Default {
     fn has_bodies(&self) -> bool;
     /// Whether it has something besides its register, though it may be empty.
     fn is_more_than_register(&self) -> bool;
+    /// Whether its register is the latest of what exists of it: then its base is what readers see.
+    fn register_is_read(&self, origins: &Origins) -> bool;
 }
 
 impl<S: Sum> Full for Register<S> {
@@ -61,6 +64,10 @@ impl<S: Sum> Full for Register<S> {
 
     fn is_more_than_register(&self) -> bool {
         false
+    }
+
+    fn register_is_read(&self, _: &Origins) -> bool {
+        true
     }
 }
 
@@ -95,7 +102,8 @@ pub(crate) struct Context<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) exists: bool,
-    pub(crate) deadline: Option<Deadline>,
+    /// When it ends, if it exists and does.
+    pub(crate) ending: Option<Ending>,
     /// Of its register and deadline.
     pub(crate) digest: u64,
 }
@@ -153,29 +161,12 @@ impl<'a, F: Full> Kept<'a, F> {
         }
     }
 
-    /// The deadline in force.
-    pub(crate) fn deadline(self) -> Option<Deadline> {
-        match self {
-            Self::Compact(Compact {
-                attached: Attached::Deadline(deadline),
-                ..
-            }) => Some(deadline),
-            Self::Compact(_) => None,
-            Self::Full(full) => full.register().and_then(Register::deadline),
-        }
-    }
-
     /// Whether anything says when it ends, in force or not.
     pub(crate) fn has_deadlines(self) -> bool {
         match self {
             Self::Compact(base) => base.attached != Attached::Nothing,
             Self::Full(full) => full.register().is_some_and(Register::has_deadlines),
         }
-    }
-
-    /// The time at which it ends, if it does.
-    pub(crate) fn ends_at(self) -> Option<u64> {
-        self.deadline().and_then(Deadline::finite)
     }
 
     /// The value of its register, if that exists.
@@ -188,20 +179,15 @@ impl<'a, F: Full> Kept<'a, F> {
 
     fn summary(self, thing: u64, origins: &Origins) -> Summary {
         let exists = self.exists();
-        let deadline = self.deadline();
+        let ending = self.ending(origins).filter(|_| exists);
         let facts = match self {
             Self::Compact(base) => mix(thing, origins.hash(base.id)),
             Self::Full(full) => full.register().map_or(0, |r| r.digest(thing, origins)),
         };
-        let ending = if exists {
-            deadline_digest(thing, deadline)
-        } else {
-            0
-        };
         Summary {
             exists,
-            deadline,
-            digest: facts ^ ending,
+            ending,
+            digest: facts ^ ending.map_or(0, |ending| deadline_digest(thing, ending.ms)),
         }
     }
 }
@@ -393,9 +379,11 @@ impl<F: Full> Names<F> {
         thing: Thing<'_>,
         cx: &Context<'_>,
         change: impl FnOnce(&mut F),
-    ) {
+    ) -> Updated {
         if self.is_more(thing) {
-            self.update(thing, cx, change);
+            self.update(thing, cx, change)
+        } else {
+            Updated::nothing()
         }
     }
 
@@ -429,7 +417,7 @@ impl<F: Full> Names<F> {
         debug_assert_eq!(
             before,
             Summary {
-                deadline: before.deadline,
+                ending: before.ending,
                 ..after
             },
             "settling is unseen"

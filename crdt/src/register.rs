@@ -8,7 +8,7 @@
 //! A thing that is just one base is kept as a compact entry instead (see `entry`).
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 use crate::edit::OwnedEdit;
 use crate::effect::{Attached, Deadline, Increment, SeenPart};
@@ -88,23 +88,34 @@ pub(crate) struct Folded {
     pub(crate) last: Id,
     /// The digest of all of them.
     pub(crate) digest: u64,
-    /// The longest deadline that they carried.
-    pub(crate) carried: Option<u64>,
+    /// The longest deadline that they carried, and whose fact did.
+    pub(crate) carried: Option<(u64, OriginIx)>,
 }
 
 impl Folded {
-    fn new(last: Id, carried: Option<u64>) -> Self {
+    const fn new(last: Id) -> Self {
         Self {
             last,
             digest: 0,
-            carried,
+            carried: None,
+        }
+    }
+}
+
+impl Folded {
+    /// Takes a deadline along if it is the longest; of equal ones that of the lowest region.
+    fn carry(&mut self, ms: u64, origin: OriginIx, origins: &Origins) {
+        let rank = |(ms, origin)| (ms, Reverse(origins.get(origin).region));
+        let fresh = (ms, origin);
+        if self.carried.is_none_or(|old| rank(old) < rank(fresh)) {
+            self.carried = Some(fresh);
         }
     }
 }
 
 impl Base {
-    /// The deadline that the facts folded into it carried.
-    fn carried(&self) -> Option<u64> {
+    /// The deadline that the facts folded into it carried, and whose fact did.
+    pub(crate) fn carried(&self) -> Option<(u64, OriginIx)> {
         self.folded.as_ref()?.carried
     }
 
@@ -239,22 +250,6 @@ impl<S: Sum> Register<S> {
         self.parts.iter().find(|part| part.origin == origin)
     }
 
-    /// The deadline in force: the longest of those that stand for themselves and the one attached
-    /// to the base that readers see; the longest carried one where none of these is left.
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        let attached = self.bases.first().and_then(|base| match base.attached {
-            Attached::Nothing => None,
-            Attached::Deadline(deadline) => Some(deadline),
-        });
-        let own = self.deadlines.iter().map(|fact| fact.deadline);
-        own.chain(attached).max().or_else(|| {
-            let edits = self.edits.iter().filter_map(|edit| edit.carried);
-            let parts = self.live_parts().filter_map(|part| part.carried);
-            let folded = self.bases.first().and_then(Base::carried);
-            edits.chain(parts).chain(folded).max().map(Deadline::At)
-        })
-    }
-
     /// Whether it has anything that says when it ends.
     pub(crate) fn has_deadlines(&self) -> bool {
         !self.deadlines.is_empty()
@@ -306,11 +301,8 @@ impl<S: Sum> Part<S> {
 }
 
 /// What a finite deadline in force adds to the digest of a thing.
-pub(crate) fn deadline_digest(thing: u64, deadline: Option<Deadline>) -> u64 {
-    match deadline.and_then(Deadline::finite) {
-        Some(ms) => mix(thing ^ DEADLINE_TAG, ms),
-        None => 0,
-    }
+pub(crate) const fn deadline_digest(thing: u64, ms: u64) -> u64 {
+    mix(thing ^ DEADLINE_TAG, ms)
 }
 
 /// Changing. Each method is one effect.
@@ -453,7 +445,7 @@ impl<S: Sum> Register<S> {
             part.is_live() || !part.remover.is_some_and(|remover| stable.covers(remover))
         });
         self.fold_edits(stable, thing, origins);
-        self.settle_deadlines(stable, exists);
+        self.settle_deadlines(stable, exists, origins);
     }
 
     fn fold_edits(&mut self, stable: Seen<'_>, thing: u64, origins: &Origins) {
@@ -473,9 +465,11 @@ impl<S: Sum> Register<S> {
             let Some(base) = self.bases.first_mut() else {
                 let mut value = Vec::new();
                 fact.edit.as_edit().apply(&mut value);
-                let folded = fact
-                    .carried
-                    .map(|_| Box::new(Folded::new(fact.id, fact.carried)));
+                let folded = fact.carried.map(|ms| {
+                    let mut folded = Folded::new(fact.id);
+                    folded.carry(ms, fact.id.origin, origins);
+                    Box::new(folded)
+                });
                 let attached = Attached::Nothing;
                 self.bases.push(Base {
                     id: fact.id,
@@ -488,23 +482,29 @@ impl<S: Sum> Register<S> {
             fact.edit.as_edit().apply(&mut base.value);
             let folded = base
                 .folded
-                .get_or_insert_with(|| Box::new(Folded::new(fact.id, None)));
+                .get_or_insert_with(|| Box::new(Folded::new(fact.id)));
             folded.last = fact.id;
             folded.digest ^= mix(thing, origins.hash(fact.id));
-            folded.carried = folded.carried.max(fact.carried);
+            if let Some(ms) = fact.carried {
+                folded.carry(ms, fact.id.origin, origins);
+            }
         }
     }
 
-    fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool) {
+    fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool, origins: &Origins) {
+        // Of equal ones every replica keeps the same, for the region that set it removes the thing.
+        let rank =
+            |fact: &DeadlineFact| (fact.deadline, Reverse(origins.get(fact.id.origin).region));
         let settled = self.deadlines.iter().filter(|fact| stable.covers(fact.id));
-        if let Some(longest) = settled.map(|fact| fact.deadline).max() {
-            let mut kept_one = false;
+        let longest = settled.max_by(|a, b| {
+            let by_rank = rank(a).cmp(&rank(b));
+            by_rank.then_with(|| origins.compare(a.id, b.id))
+        });
+        if let Some(&DeadlineFact { id, deadline }) = longest {
             self.deadlines.retain(|fact| {
-                let beaten = fact.deadline < longest
-                    || (fact.deadline == longest && std::mem::replace(&mut kept_one, true));
-                !(stable.covers(fact.id) && beaten)
+                fact.id == id || deadline < fact.deadline || !stable.covers(fact.id)
             });
-            self.drop_beaten(stable, longest);
+            self.drop_beaten(stable, deadline);
         }
         if let [fact] = self.deadlines.as_slice()
             && stable.covers(fact.id)

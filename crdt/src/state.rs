@@ -4,11 +4,12 @@
 //! keeps up, by difference, what would be dear to compute: a digest per slot, the number of keys,
 //! the deadlines in order, and the list of things that wait to become stable.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use crate::apply::{Inner, Place, change_key, settle_part, thing_of};
+use crate::apply::{FieldEnds, Inner, Place, change_key, settle_part, thing_of};
 use crate::body::{Body, KeyState, Kind};
-use crate::effect::{Bodies, Change, Deadline, Effect};
+use crate::effect::{Bodies, Change, Effect};
+use crate::endings::{CountedEndings, Endings};
 use crate::fact::{Id, OriginIx, Origins, Rounds, Seen};
 use crate::names::{Context, Names, Updated};
 use crate::origin::Origin;
@@ -49,8 +50,10 @@ pub struct State {
     alone: bool,
     first: u16,
     pub(crate) slots: Vec<SlotState>,
-    /// When keys end, with their slots and places.
-    deadlines: BTreeSet<(u64, Slot, u32)>,
+    /// When keys end, by their slots' numbers and places.
+    pub(crate) key_ends: CountedEndings<(u16, u32)>,
+    /// When the first fields of hashes end, in the same way.
+    pub(crate) field_ends: Endings<(u16, u32)>,
     unsettled: VecDeque<Unsettled>,
     /// What the op being applied had seen.
     cover: Vec<Time>,
@@ -71,7 +74,8 @@ impl State {
             alone,
             first: first.number(),
             slots: (0..count).map(|_| SlotState::default()).collect(),
-            deadlines: BTreeSet::new(),
+            key_ends: CountedEndings::default(),
+            field_ends: Endings::default(),
             unsettled: VecDeque::new(),
             cover: Vec::new(),
             applied: Vec::new(),
@@ -156,10 +160,7 @@ impl State {
                 Change::ForgetPart { .. } | Change::ForgetScore { .. }
             ),
         };
-        let mut inner = Inner {
-            digest: 0,
-            queue: Vec::new(),
-        };
+        let mut inner = Inner::default();
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
         slot.digest ^= updated.digest() ^ inner.digest;
         if updated.queue {
@@ -176,21 +177,17 @@ impl State {
                 place,
             });
         }
-        self.note_deadline(key.slot, &updated);
+        self.note_endings(key.slot, &updated, &inner.fields);
     }
 
-    fn note_deadline(&mut self, slot: Slot, updated: &Updated) {
-        let before = updated.before.deadline.and_then(Deadline::finite);
-        let after = updated.after.deadline.and_then(Deadline::finite);
-        if before == after {
-            return;
-        }
-        if let Some(ms) = before {
-            self.deadlines.remove(&(ms, slot, updated.id));
-        }
-        if let Some(ms) = after {
-            self.deadlines.insert((ms, slot, updated.id));
-        }
+    fn note_endings(&mut self, slot: Slot, updated: &Updated, fields: &FieldEnds) {
+        let place = (slot.number(), updated.id);
+        let (before, after) = (updated.before.ending, updated.after.ending);
+        self.key_ends.update(before, after, place);
+        let gone = fields.before.iter().filter(|e| !fields.after.contains(e));
+        gone.for_each(|&ending| self.field_ends.remove(ending, place));
+        let new = fields.after.iter().filter(|e| !fields.before.contains(e));
+        new.for_each(|&ending| self.field_ends.insert(ending, place));
     }
 
     /// Drops and folds what has become stable, at most `limit` things. Changes nothing that can be
@@ -243,16 +240,17 @@ impl State {
         let again = match &thing.place {
             Place::Key => match slot.keys.settle(thing_of(&key), stable, &cx) {
                 Some(updated) => {
-                    self.note_deadline(key.slot, &updated);
+                    self.note_endings(key.slot, &updated, &FieldEnds::default());
                     updated.queue
                 }
                 None => false,
             },
             Place::Part(kind, name) => {
-                let mut queue = false;
-                let change =
-                    |state: &mut KeyState| queue = settle_part(state, *kind, name, &key, &cx);
-                slot.keys.amend(thing_of(&key), &cx, change);
+                let (mut queue, mut fields) = (false, FieldEnds::default());
+                let updated = slot.keys.amend(thing_of(&key), &cx, |state| {
+                    queue = settle_part(state, *kind, name, &key, &cx, &mut fields);
+                });
+                self.note_endings(key.slot, &updated, &fields);
                 queue
             }
             Place::Element(position) => {
@@ -309,48 +307,9 @@ impl State {
         (self.first..end).filter_map(Slot::new)
     }
 
-    /// The first keys to end, up to `limit` of those at or before `now_ms`, with their deadlines.
-    pub fn ended(&self, now_ms: u64, limit: usize) -> Vec<(u64, Box<[u8]>)> {
-        let ended = self
-            .deadlines
-            .iter()
-            .take_while(|&&(ms, ..)| ms <= now_ms)
-            .take(limit);
-        let name = |slot: Slot, id| {
-            self.slots[self.slot_index(slot)]
-                .keys
-                .at(id)
-                .map(|(name, _)| name.into())
-        };
-        ended
-            .filter_map(|&(ms, slot, id)| Some((ms, name(slot, id)?)))
-            .collect()
-    }
-
-    /// How many keys have a finite deadline.
-    pub fn volatile(&self) -> usize {
-        self.deadlines.len()
-    }
-
-    /// When the first key ends.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|&(ms, ..)| ms)
-    }
-
     /// The seed that keys are hashed with.
     pub const fn seed(&self) -> &Seed {
         &self.seed
-    }
-
-    /// How many keys past their deadline at `now_ms` still have a value.
-    pub fn hidden(&self, now_ms: u64) -> usize {
-        let ended = self.deadlines.iter().take_while(|&&(ms, ..)| ms <= now_ms);
-        ended
-            .filter(|&&(_, slot, id)| {
-                let slot = &self.slots[self.slot_index(slot)];
-                slot.keys.at(id).is_some_and(|(_, kept)| kept.exists())
-            })
-            .count()
     }
 
     pub(crate) fn first_slot(&self) -> Slot {

@@ -50,7 +50,7 @@ impl State {
         Survey {
             bodies: present(kept),
             deadlines: kept.has_deadlines(),
-            ends_at: kept.ends_at(),
+            ends_at: kept.ends_at(&self.origins),
             counts: string.counts,
             edit_bytes: string.edit_bytes,
             string_bytes: string.bytes,
@@ -176,7 +176,7 @@ impl State {
     /// When a field ends, if it does; and whether anything says when.
     pub fn field_deadline(&self, key: &Key<'_>, field: &[u8]) -> (Option<u64>, bool) {
         match self.field(key, field) {
-            Some(kept) => (kept.ends_at(), kept.has_deadlines()),
+            Some(kept) => (kept.ends_at(&self.origins), kept.has_deadlines()),
             None => (None, false),
         }
     }
@@ -204,7 +204,7 @@ impl State {
         }
     }
 
-    fn field(&self, key: &Key<'_>, field: &[u8]) -> Option<Kept<'_, Register<Number>>> {
+    pub(crate) fn field(&self, key: &Key<'_>, field: &[u8]) -> Option<Kept<'_, Register<Number>>> {
         match self.body(key, Kind::Hash)? {
             Body::Hash(hash) => hash
                 .fields

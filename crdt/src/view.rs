@@ -33,7 +33,7 @@ impl State {
 
     fn live_key(&self, key: &Key<'_>, now_ms: u64) -> Option<Kept<'_, KeyState>> {
         self.key(key)
-            .filter(|kept| kept.ends_at().is_none_or(|ms| now_ms < ms))
+            .filter(|kept| kept.ends_at(&self.origins).is_none_or(|ms| now_ms < ms))
     }
 
     /// The type that readers see at a key, or `None` if there is no such key.
@@ -43,7 +43,7 @@ impl State {
 
     /// When a key ends, if it does; milliseconds since 1970, which may be past.
     pub fn deadline(&self, key: &Key<'_>) -> Option<u64> {
-        self.key(key)?.ends_at()
+        self.key(key)?.ends_at(&self.origins)
     }
 
     /// The string at a key; or the type that readers see there instead.
@@ -73,6 +73,7 @@ impl State {
             Body::Hash(body) => Some(Hash {
                 body,
                 seed: &self.seed,
+                origins: &self.origins,
                 now_ms,
             }),
             _ => None,
@@ -134,7 +135,7 @@ impl State {
         let stop = from.saturating_add(count).min(end);
         for id in from..stop {
             if let Some((name, kept)) = keys.at(id)
-                && kept.ends_at().is_none_or(|ms| now_ms < ms)
+                && kept.ends_at(&self.origins).is_none_or(|ms| now_ms < ms)
                 && visible(kept, now_ms, &self.origins).is_some()
             {
                 visit(name);
@@ -181,6 +182,7 @@ pub type FieldValue<'a> = (&'a [u8], Cow<'a, [u8]>);
 pub struct Hash<'a> {
     body: &'a HashBody,
     seed: &'a Seed,
+    origins: &'a Origins,
     now_ms: u64,
 }
 
@@ -195,7 +197,8 @@ impl<'a> Hash<'a> {
     }
 
     fn live(&self, kept: Kept<'a, Register<Number>>) -> bool {
-        kept.ends_at().is_none_or(|ms| self.now_ms < ms)
+        let ends_at = kept.ends_at(self.origins);
+        ends_at.is_none_or(|ms| self.now_ms < ms)
     }
 
     /// The value of a field.
@@ -216,7 +219,7 @@ impl<'a> Hash<'a> {
             .fields
             .get(self.seed.hash(field), field)?
             .1
-            .ends_at()
+            .ends_at(self.origins)
     }
 
     /// All fields and values, in no order that means anything.

@@ -154,6 +154,14 @@ fn stats(call: &Call<'_>, text: &mut String) {
         "malformed_requests",
         server.malformed.load(Ordering::Relaxed),
     );
+    let expired = |index| server.shards.with(index, |shard| shard.expired());
+    let (mut keys, mut fields) = (0, 0);
+    for expired in (0..server.shards.count()).map(expired) {
+        keys += expired.keys;
+        fields += expired.fields;
+    }
+    line(text, "expired_keys", keys);
+    line(text, "expired_subkeys", fields);
 }
 
 fn replication(_: &Call<'_>, text: &mut String) {
@@ -186,17 +194,22 @@ fn cluster(_: &Call<'_>, text: &mut String) {
 
 fn keyspace(call: &Call<'_>, text: &mut String) {
     let shards = &call.server.shards;
-    let count = |index| {
-        let shard = shards.serve(index).ok()?;
-        Some((shard.len(call.now_ms), shard.state().volatile()))
-    };
-    let counts = (0..shards.count()).filter_map(count);
-    let (keys, expires) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    let (mut keys, mut expires, mut ttl_ms) = (0, 0, 0);
+    for index in 0..shards.count() {
+        let Ok(mut shard) = shards.serve(index) else {
+            continue;
+        };
+        let (volatile, average_ms) = shard.volatile(call.now_ms);
+        keys += shard.len(call.now_ms);
+        expires += volatile;
+        ttl_ms += u128::from(average_ms) * volatile as u128;
+    }
     if 0 < keys {
+        let average_ms = ttl_ms.checked_div(expires as u128).unwrap_or(0);
         line(
             text,
             "db0",
-            format_args!("keys={keys},expires={expires},avg_ttl=0"),
+            format_args!("keys={keys},expires={expires},avg_ttl={average_ms}"),
         );
     }
 }

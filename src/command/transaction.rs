@@ -108,8 +108,7 @@ fn watch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         let watched = Watched {
             shard: index,
             name: name.into(),
-            existed: shard.state().kind(&key, call.now_ms).is_some(),
-            watch: shard.watch(name),
+            watch: shard.watch(&key, call.now_ms),
         };
         drop(shard);
         call.session.watched.push(watched);

@@ -41,8 +41,8 @@ pub struct Settings {
 pub trait Regions: Send + Sync + std::fmt::Debug {
     /// Tells links that something was written.
     fn wake(&self);
-    /// Whether ours has the lowest id of the regions that are not down.
-    fn is_first(&self) -> bool;
+    /// The regions to which there is no link.
+    fn down(&self) -> Vec<crdt::Region>;
     /// `REGION LIST`: one entry a region.
     fn list(&self, now_ms: u64) -> Vec<RegionState>;
     /// How many other regions have applied, or kept, what `wanted` says, by shard.

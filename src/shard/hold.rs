@@ -95,7 +95,7 @@ mod tests {
             txn.flush();
         });
         set(&mut hold, b"b");
-        assert_eq!(hold.step(None, |txn| txn.shard().len(NOW_MS)), 1);
+        assert_eq!(hold.shard().len(NOW_MS), 1);
         assert!(hold.finish());
         assert!(
             !Hold::new(shard.lock(), NOW_MS).finish(),

@@ -18,12 +18,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crdt::{
-    Change, Clock, Frame, FrameWriter, Key, Origin, Region, Seed, Slot, State, Time, Version,
+    Change, Clock, Frame, FrameWriter, Key, Kind, Origin, Region, Seed, Slot, State, Time, Version,
 };
 use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
 
 use crate::limits;
 use crate::oplog::{Budget, Cursor, Keep, Log, Read};
+use expiry::is_expiry;
+pub use expiry::{Expired, Round};
 pub use hold::Hold;
 pub(crate) use outage::panic_text;
 use touched::Touched;
@@ -34,6 +36,9 @@ use waiters::Waiters;
 
 /// Things that are settled at most after each change of what is stable: a short hold of the lock.
 const SETTLED_AT_ONCE: usize = 64;
+
+/// Keys that are picked at random before all are looked at.
+const RANDOM_TRIES: u32 = 100;
 
 /// What a shard is made of; the same in every region but for the origin.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,8 @@ pub struct Shard {
     frame: FrameWriter,
     log: Log,
     delivery: Delivery,
+    clock_drift_max_ms: u64,
+    expired: Expired,
     touched: Touched,
     waiters: Waiters,
     random: fastrand::Rng,
@@ -124,6 +131,8 @@ impl Shard {
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),
             delivery: Delivery::new(config),
+            clock_drift_max_ms: peers.clock_drift_max_ms,
+            expired: Expired::default(),
             touched: Touched::default(),
             waiters: Waiters::default(),
             random: fastrand::Rng::with_seed(chance),
@@ -177,7 +186,7 @@ impl Shard {
         while self.is_in_service()
             && let Some((frame, skip)) = self.delivery.next_ready()
         {
-            if self.apply(&frame, skip) {
+            if self.apply(&frame, skip, now_ms) {
                 self.delivery.applied(&frame);
                 self.log.append(frame);
             }
@@ -187,21 +196,23 @@ impl Shard {
     }
 
     /// Applies the ops of a frame that come after `skip`. Returns whether none of them panicked.
-    fn apply(&mut self, frame: &Frame, skip: Time) -> bool {
+    fn apply(&mut self, frame: &Frame, skip: Time, now_ms: u64) -> bool {
         let mut ops = frame.iter().filter(|op| skip < op.stamp.time);
         ops.all(|op| {
             self.guarded(format_args!("applying op {}", op.stamp), |shard| {
-                shard.apply_op(&op);
+                shard.apply_op(&op, now_ms);
             })
             .is_some()
         })
     }
 
-    fn apply_op(&mut self, op: &crdt::Op<'_>) {
+    fn apply_op(&mut self, op: &crdt::Op<'_>, now_ms: u64) {
         let applying = self.state.begin(op.stamp, Some(&op.deps));
         for (index, effect) in (0..).zip(op.effects()) {
-            self.state.apply_effect(applying, index, &effect);
-            self.touch(effect.key, &effect.change);
+            let key = self.state.seed().key(effect.key);
+            self.note_expiry(&effect.change);
+            self.state.apply(applying, index, &key, &effect.change);
+            self.touch(&key, &effect.change, now_ms);
         }
         self.clock.observe(op.stamp.time);
     }
@@ -250,14 +261,28 @@ impl Shard {
     }
 
     /// Notes for whoever waits on a key or watches it that it has changed.
-    fn touch(&mut self, name: &[u8], change: &Change<'_>) {
+    fn touch(&mut self, key: &Key<'_>, change: &Change<'_>, now_ms: u64) {
         #[cfg(test)]
-        self.trip(name);
+        self.trip(key.name);
         if matches!(change, Change::Flush) {
             self.touched.all();
+            return;
+        }
+        self.waiters.touch(key.name);
+        // What readers did not see any more changes nothing for them when it goes.
+        let is_seen = !is_expiry(change) || self.shows(key, change, now_ms);
+        if is_seen {
+            self.touched.key(key.name);
+        }
+    }
+
+    /// Whether readers see something of what a change is about.
+    fn shows(&self, key: &Key<'_>, change: &Change<'_>, now_ms: u64) -> bool {
+        if let Change::FieldRemove { field, .. } = change {
+            let hash = self.state.hash(key, now_ms);
+            hash.is_some_and(|hash| hash.contains(field))
         } else {
-            self.touched.key(name);
-            self.waiters.touch(name);
+            self.state.kind(key, now_ms).is_some()
         }
     }
 
@@ -287,13 +312,18 @@ impl Shard {
     }
 
     /// How many keys there are.
-    pub fn len(&self, now_ms: u64) -> usize {
+    pub fn len(&mut self, now_ms: u64) -> usize {
         self.state.len() - self.state.hidden(now_ms)
     }
 
     /// Whether there are no keys.
-    pub fn is_empty(&self, now_ms: u64) -> bool {
+    pub fn is_empty(&mut self, now_ms: u64) -> bool {
         self.len(now_ms) == 0
+    }
+
+    /// How many keys will end, and in how many milliseconds on average.
+    pub fn volatile(&mut self, now_ms: u64) -> (usize, u64) {
+        self.state.volatile(now_ms)
     }
 
     /// Walks its keys from a cursor, which is 0 at the start and at the end. Visits about `count`
@@ -322,11 +352,11 @@ impl Shard {
             .slots()
             .filter(|&slot| 0 < self.state.slot_len(slot))
             .collect();
-        // Keys past their deadline are few; a bound keeps an unlucky run short.
-        for _ in 0..100 {
-            if taken.is_empty() {
-                return None;
-            }
+        if taken.is_empty() {
+            return None;
+        }
+        // As a rule keys past their deadline are few.
+        for _ in 0..RANDOM_TRIES {
             let slot = taken[random.usize(0..taken.len())];
             let name = self
                 .state
@@ -336,17 +366,40 @@ impl Shard {
                 return Some(name.into());
             }
         }
-        None
+        // They are not: the first that is found from a random slot on.
+        let start = random.usize(0..taken.len());
+        let slots = taken[start..].iter().chain(&taken[..start]);
+        let mut found: Option<Box<[u8]>> = None;
+        for &slot in slots {
+            let places = self.state.places(slot);
+            self.state.scan(slot, 0, places, now_ms, |name| {
+                found.get_or_insert_with(|| name.into());
+            });
+            if found.is_some() {
+                break;
+            }
+        }
+        found
     }
 
     /// Remembers a key for `WATCH`.
-    pub fn watch(&mut self, name: &[u8]) -> Watch {
-        self.touched.watch(name)
+    pub fn watch(&mut self, key: &Key<'_>, now_ms: u64) -> Watch {
+        let size = self.size(key, now_ms);
+        self.touched.watch(key.name, size)
     }
 
-    /// Whether a watched key has changed since.
-    pub fn has_changed(&self, name: &[u8], watch: Watch) -> bool {
-        self.touched.has_changed(name, watch)
+    /// Whether a watched key has changed since, by a write or because something of it has ended.
+    pub fn has_changed(&self, name: &[u8], watch: Watch, now_ms: u64) -> bool {
+        let key = self.state.seed().key(name);
+        self.touched.has_changed(name, watch) || self.size(&key, now_ms) != watch.size
+    }
+
+    /// How much there is at a key of what can end by itself: nothing, or a key with so many fields.
+    fn size(&self, key: &Key<'_>, now_ms: u64) -> Option<usize> {
+        Some(match self.state.kind(key, now_ms)? {
+            Kind::Hash => self.state.hash(key, now_ms)?.len(),
+            Kind::String | Kind::Set | Kind::SortedSet | Kind::List => 0,
+        })
     }
 
     /// Forgets a watched key.

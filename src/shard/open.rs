@@ -28,7 +28,7 @@ impl Txn<'_> {
         self.shard
             .state
             .apply(op.applying, op.effects, key, &effect.change);
-        self.shard.touch(key.name, &effect.change);
+        self.shard.touch(key, &effect.change, self.now_ms);
         op.effects += 1;
         self.op = Some(op);
     }

@@ -110,6 +110,7 @@ mod tests {
     use geo::proto::{Next, Offer};
 
     use super::*;
+    use crate::shard::Round;
     use crate::shard::testing::{NOW_MS, region, shard};
 
     fn set(shard: &mut Shard, name: &[u8]) {
@@ -203,7 +204,13 @@ mod tests {
         // It still says what it holds, and tidies nothing up.
         let acknowledged = b.heartbeat(crdt::Time::from_ms(NOW_MS + 1)).applied;
         assert_eq!(acknowledged.get(a.origin()), op_before);
-        assert_eq!((b.settle(100), b.expire(NOW_MS, NOW_MS, 100)), (false, 0));
+        let round = Round {
+            now_ms: NOW_MS,
+            grace_ms: 0,
+            down: &[],
+            limit: 100,
+        };
+        assert_eq!((b.settle(100), b.expire(&round)), (false, 0));
     }
 
     #[test]

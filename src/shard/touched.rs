@@ -5,9 +5,14 @@
 
 use std::collections::HashMap;
 
-/// The number of the last change that a session had seen.
+/// What a session had seen of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch(u64);
+pub struct Watch {
+    /// The number of the last change.
+    change: u64,
+    /// How much there was that can end by itself, without a change.
+    pub(super) size: Option<usize>,
+}
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -43,9 +48,12 @@ impl Touched {
     }
 
     /// A session watches a key from now on.
-    pub(super) fn watch(&mut self, name: &[u8]) -> Watch {
+    pub(super) fn watch(&mut self, name: &[u8], size: Option<usize>) -> Watch {
         self.watched.entry(name.into()).or_default().sessions += 1;
-        Watch(self.changes)
+        Watch {
+            change: self.changes,
+            size,
+        }
     }
 
     /// A session watches a key no longer.
@@ -62,7 +70,7 @@ impl Touched {
     pub(super) fn has_changed(&self, name: &[u8], since: Watch) -> bool {
         self.watched
             .get(name)
-            .is_some_and(|watched| since.0 < watched.last)
+            .is_some_and(|watched| since.change < watched.last)
     }
 }
 
@@ -73,13 +81,13 @@ mod tests {
     #[test]
     fn only_changes_after_the_watch_count() {
         let mut touched = Touched::default();
-        let first = touched.watch(b"a");
+        let first = touched.watch(b"a", None);
         assert!(!touched.has_changed(b"a", first));
         touched.key(b"b");
         assert!(!touched.has_changed(b"a", first));
         touched.key(b"a");
         assert!(touched.has_changed(b"a", first));
-        let second = touched.watch(b"a");
+        let second = touched.watch(b"a", None);
         assert!(!touched.has_changed(b"a", second));
         touched.all();
         assert!(touched.has_changed(b"a", second));

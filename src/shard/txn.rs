@@ -198,6 +198,8 @@ impl Txn<'_> {
         let dead = survey.ends_at.is_some_and(|ms| ms <= self.now_ms)
             || (!plain && self.kind(key).is_none());
         if dead {
+            let ended = survey.ends_at.is_some() && survey.bodies != Bodies::NONE;
+            self.shard.expired.keys += u64::from(ended);
             self.remove_all(key);
             return Survey::default();
         }
@@ -421,6 +423,8 @@ impl Txn<'_> {
         let hash = self.shard.state.hash(key, self.now_ms);
         let existed = hash.is_some_and(|hash| hash.contains(field));
         if !existed && (deadlines || (begins && !self.shard.alone)) {
+            let ended = deadlines && self.shard.state.holds_field(key, field);
+            self.shard.expired.fields += u64::from(ended);
             self.forget_field(key, field);
             self.emit(
                 key,
@@ -434,7 +438,7 @@ impl Txn<'_> {
         (existed, ends_at)
     }
 
-    fn forget_field(&mut self, key: &Key<'_>, field: &[u8]) {
+    pub(super) fn forget_field(&mut self, key: &Key<'_>, field: &[u8]) {
         for seen in self.shard.state.field_parts(key, field) {
             self.emit(
                 key,

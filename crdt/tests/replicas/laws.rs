@@ -56,6 +56,7 @@ fn container_intent() -> impl Strategy<Value = Intent> {
         (name(), -3_i64..6).prop_map(|(field, by)| Intent::FieldAdd(field, by)),
         name().prop_map(Intent::FieldRemove),
         (name(), deadline()).prop_map(|(field, at)| Intent::FieldEnd(field, at)),
+        name().prop_map(Intent::FieldReap),
         name().prop_map(Intent::MemberAdd),
         name().prop_map(Intent::MemberRemove),
         (name(), score()).prop_map(|(member, score)| Intent::ScoreSet(member, score)),
@@ -104,7 +105,9 @@ fn ending_intent() -> impl Strategy<Value = Intent> {
     prop_oneof![
         2 => Just(Intent::FieldSet(b'a', vec![], Attached::Nothing)),
         1 => Just(Intent::FieldRemove(b'a')),
+        1 => Just(Intent::FieldAdd(b'a', 1)),
         1 => deadline().prop_map(|at| Intent::FieldEnd(b'a', at)),
+        1 => Just(Intent::FieldReap(b'a')),
         1 => (0_u8..2).prop_map(Intent::MemberAdd),
         1 => attached().prop_map(|attached| Intent::Set(vec![], attached)),
         2 => deadline().prop_map(Intent::End),

@@ -2,11 +2,12 @@
 //! is named after its symptom. Regions are numbered 0, 1, 2; `sync` delivers everything.
 
 use crate::cluster::{Cluster, Intent, KEYS, Look};
-use crdt::{Attached, Deadline, End};
+use crdt::{Attached, Deadline, End, Region};
 
 /// A plain `SET`.
 const PLAIN: Attached = Attached::Deadline(Deadline::Never);
 const BEFORE_ALL_DEADLINES: u64 = 0;
+const AFTER_ALL_DEADLINES: u64 = 100;
 
 /// Regions, and a wall clock that moves with every command.
 struct Story {
@@ -28,9 +29,18 @@ impl Story {
     }
 
     fn transact(&mut self, region: usize, intents: Vec<Intent>) -> &mut Self {
+        self.transact_at(region, BEFORE_ALL_DEADLINES, intents)
+    }
+
+    /// A command at a region, past all deadlines.
+    fn late(&mut self, region: usize, intent: Intent) -> &mut Self {
+        self.transact_at(region, AFTER_ALL_DEADLINES, vec![intent])
+    }
+
+    fn transact_at(&mut self, region: usize, now_ms: u64, intents: Vec<Intent>) -> &mut Self {
         self.wall_ms += 1;
         let commands: Vec<_> = intents.into_iter().map(|intent| (0, intent)).collect();
-        let times = (self.wall_ms, BEFORE_ALL_DEADLINES);
+        let times = (self.wall_ms, now_ms);
         self.cluster.transact(region, times, &commands);
         self.cluster.replicas[region].check();
         self
@@ -296,4 +306,119 @@ fn a_lone_deadline_waits_for_what_has_not_seen_the_removal() {
         assert_eq!(story.look(region).ends_at, Some(30), "in region {region}");
     }
     story.cluster.converge();
+}
+
+/// A deadline attached to a string that lost its key to a concurrent write of another type waits
+/// until the string is what readers see.
+#[test]
+fn a_string_that_lost_its_key_does_not_end_the_winner() {
+    let mut story = Story::new();
+    let ending = Attached::Deadline(Deadline::At(30));
+    story.run(0, Intent::Set(b"v".to_vec(), ending));
+    story.run(1, Intent::MemberAdd(X)).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).ends_at, None, "in region {region}");
+    }
+    story.run(2, Intent::MemberRemove(X)).sync();
+    story.cluster.converge();
+    assert_eq!(
+        story.look(0).kind,
+        None,
+        "who removed it saw the string, too"
+    );
+}
+
+/// As before, where the removal of the winner has not seen the string.
+#[test]
+fn a_string_that_gets_its_key_back_ends_at_its_deadline() {
+    let mut story = Story::new();
+    let ending = Attached::Deadline(Deadline::At(30));
+    story.run(0, Intent::Set(b"v".to_vec(), ending));
+    story.run(1, Intent::MemberAdd(X));
+    story.deliver(2).deliver(2);
+    assert_eq!(story.look(2).ends_at, None);
+    story.run(1, Intent::MemberRemove(X));
+    story.ends_as("v");
+    assert_eq!(story.look(0).ends_at, Some(30));
+}
+
+/// The none of a plain `SET` that lost its key does not keep the winner from ending.
+#[test]
+fn a_plain_set_that_lost_its_key_does_not_keep_the_winner() {
+    let mut story = Story::new();
+    story.run(1, Intent::MemberAdd(X)).sync();
+    story.run(1, Intent::End(Deadline::At(30)));
+    story.run(0, set("v"));
+    story.run(1, Intent::MemberAdd(X)).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).ends_at, Some(30), "in region {region}");
+    }
+    story.cluster.converge();
+}
+
+/// What a removal of a key past its deadline had not seen stays hidden behind the deadline.
+#[test]
+fn what_a_removal_had_not_seen_stays_hidden() {
+    let mut story = Story::new();
+    story.run(0, Intent::MemberAdd(b'a'));
+    story.run(0, Intent::End(Deadline::At(30))).sync();
+    story.run(1, Intent::MemberAdd(b'b'));
+    story.late(0, Intent::Reap).sync();
+    for region in 0..3 {
+        let look = story.look(region);
+        assert_eq!(look.members, [vec![b'b']].into());
+        assert_eq!(look.ends_at, Some(30), "in region {region}");
+    }
+    story.late(2, Intent::Reap);
+    story.cluster.converge();
+    assert!(story.cluster.replicas[0].state.is_void());
+}
+
+/// As before, of a field.
+#[test]
+fn what_a_removal_of_a_field_had_not_seen_stays_hidden() {
+    let mut story = Story::new();
+    let write = |by| Intent::FieldAdd(X, by);
+    story.run(0, write(1)).sync();
+    story.run(0, Intent::FieldEnd(X, Deadline::At(30))).sync();
+    story.run(1, write(2));
+    story.late(0, Intent::FieldReap(X)).sync();
+    for region in 0..3 {
+        let field = story.look(region).fields.remove(&[X][..]);
+        assert_eq!(field, Some((b"2".to_vec(), Some(30))), "in region {region}");
+    }
+    story
+        .late(2, Intent::FieldReap(X))
+        .late(1, Intent::FieldReap(X));
+    story.cluster.converge();
+    assert!(story.cluster.replicas[0].state.is_void());
+}
+
+/// An extension that a removal had not seen comes too late, and nothing is left of it.
+#[test]
+fn an_extension_that_crosses_a_removal_leaves_nothing() {
+    let mut story = Story::new();
+    story.run(0, Intent::MemberAdd(X));
+    story.run(0, Intent::End(Deadline::At(30))).sync();
+    story.run(1, Intent::End(Deadline::Never));
+    story.late(0, Intent::Reap).late(2, Intent::Reap).sync();
+    for region in 0..3 {
+        assert_eq!(story.look(region).kind, None, "in region {region}");
+    }
+    story.cluster.converge();
+    assert!(story.cluster.replicas[0].state.is_void());
+}
+
+/// Of equal deadlines each replica keeps the same when they are stable, whatever came first.
+#[test]
+fn of_equal_deadlines_the_lowest_region_removes() {
+    let mut story = Story::new();
+    story.run(0, Intent::MemberAdd(X)).sync();
+    story.run(2, Intent::End(Deadline::At(30)));
+    story.run(1, Intent::End(Deadline::At(30)));
+    story.sync().cluster.converge();
+    for replica in &story.cluster.replicas {
+        let regions = replica.state.ending_regions();
+        assert_eq!(regions, Region::new(2).into_iter().collect::<Vec<_>>());
+    }
 }

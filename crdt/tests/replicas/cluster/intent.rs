@@ -31,6 +31,8 @@ pub(crate) enum Intent {
     FieldAdd(u8, i64),
     FieldRemove(u8),
     FieldEnd(u8, Deadline),
+    /// Removes a field that is past its deadline, but the deadline.
+    FieldReap(u8),
     MemberAdd(u8),
     MemberRemove(u8),
     ScoreSet(u8, f64),
@@ -53,7 +55,12 @@ impl Intent {
     /// The type that the command is for, if it is for one.
     fn kind(&self) -> Option<Kind> {
         Some(match self {
-            Self::Set(..) | Self::Delete | Self::Flush | Self::End(_) | Self::Reap => return None,
+            Self::Set(..)
+            | Self::Delete
+            | Self::Flush
+            | Self::End(_)
+            | Self::Reap
+            | Self::FieldReap(_) => return None,
             Self::Append(_)
             | Self::Overwrite(..)
             | Self::SetBit(..)
@@ -107,6 +114,7 @@ impl Intent {
                 }
             }
             Self::Reap => op.reap(key),
+            Self::FieldReap(name) => op.reap_field(key, &[*name]),
             Self::FieldSet(..) | Self::FieldAdd(..) | Self::FieldRemove(_) | Self::FieldEnd(..) => {
                 self.run_hash(op, key);
             }
@@ -322,6 +330,16 @@ impl Issuing<'_> {
             self.forget_bodies(key, Bodies::ALL);
             let (bodies, deadlines) = (Bodies::ALL, false);
             self.emit(key, Change::Remove { bodies, deadlines });
+        }
+    }
+
+    fn reap_field(&mut self, key: &[u8], field: &[u8]) {
+        let place = Place::Field(field.into());
+        let model = self.model();
+        if model.is_past(key, &place, self.now_ms) && model.exists(key, &place) {
+            self.forget(key, &place);
+            let deadlines = false;
+            self.emit(key, Change::FieldRemove { field, deadlines });
         }
     }
 

@@ -7,7 +7,7 @@
 pub(crate) mod intent;
 pub(crate) mod look;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use crdt::{
@@ -17,7 +17,7 @@ use crdt::{
 
 pub(crate) use self::intent::Intent;
 pub(crate) use self::look::Look;
-use crate::model::Model;
+use crate::model::{Model, Place};
 
 /// The keys that scripts are about, in one slot.
 pub(crate) const KEYS: [&[u8]; 2] = [b"{k}1", b"{k}2"];
@@ -88,6 +88,30 @@ impl Replica {
             }
         }
         assert_eq!(self.state.len(), self.model.len(), "keys are counted right");
+        for now_ms in MOMENTS {
+            self.check_ended(now_ms);
+        }
+    }
+
+    /// What is past its deadline is found, each thing with a region that has set its deadline.
+    fn check_ended(&self, now_ms: u64) {
+        let (state, model) = (&self.state, &self.model);
+        let (mut keys, mut fields) = (BTreeSet::new(), BTreeSet::new());
+        for region in state.ending_regions() {
+            for key in state.ended(region, now_ms, usize::MAX) {
+                let setters = model.setters(&key, &Place::String);
+                assert!(setters.contains(&region), "{setters:?} and not {region}");
+                assert!(keys.insert(key.to_vec()), "of one region");
+            }
+            for (key, field) in state.ended_fields(region, now_ms, usize::MAX) {
+                let place = Place::Field(field.to_vec());
+                let setters = model.setters(&key, &place);
+                assert!(setters.contains(&region), "{setters:?} and not {region}");
+                assert!(fields.insert((key.to_vec(), place.name())), "of one region");
+            }
+        }
+        assert_eq!(keys, model.ended(now_ms), "keys that have ended");
+        assert_eq!(fields, model.ended_fields(now_ms), "fields that have ended");
     }
 }
 

@@ -28,6 +28,16 @@ pub(crate) enum Place {
     Element(Position, FactId),
 }
 
+impl Place {
+    /// The name of a field or member.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        match self {
+            Self::Field(name) | Self::Member(name) | Self::Score(name) => name.clone(),
+            Self::String | Self::Element(..) => Vec::new(),
+        }
+    }
+}
+
 /// What a counter part adds up to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Sum {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{Deadline, Dot, ElementId, FactId, Kind, Number, Origin, Position};
+use crdt::{Deadline, Dot, ElementId, FactId, Kind, Number, Origin, Position, Region};
 
 use super::{Fact, Model, Part, Place, Sum, What};
 use crate::cluster::look::{Field, Look};
@@ -176,15 +176,33 @@ impl Model {
 
     /// The deadline in force of a key (at [`Place::String`]) or field.
     pub(crate) fn deadline(&self, key: &[u8], place: &Place) -> Option<Deadline> {
+        let in_force = self.in_force(key, place);
+        in_force.into_iter().map(|(_, deadline)| deadline).max()
+    }
+
+    /// The regions that have set the deadline in force.
+    pub(crate) fn setters(&self, key: &[u8], place: &Place) -> BTreeSet<Region> {
+        let in_force = self.in_force(key, place);
+        let longest = in_force.iter().map(|(_, deadline)| *deadline).max();
+        let of_longest = in_force.iter().filter(|fact| Some(fact.1) == longest);
+        of_longest.map(|(id, _)| id.stamp.origin.region).collect()
+    }
+
+    /// The deadlines of which the longest is in force.
+    fn in_force(&self, key: &[u8], place: &Place) -> Vec<(FactId, Deadline)> {
         let base = self.base(key, place).map(|(id, _)| id);
+        // That of a string which readers do not see, because another type is later, does not count.
+        let is_read = *place != Place::String || self.latest_kind(key) == Some(Kind::String);
         let strong = self.at(key, place).filter_map(|fact| match fact.what {
-            What::Deadline(deadline) => Some(deadline),
-            What::Attached(deadline) if Some(fact.id) == base => Some(deadline),
+            What::Deadline(deadline) => Some((fact.id, deadline)),
+            What::Attached(deadline) if is_read && Some(fact.id) == base => {
+                Some((fact.id, deadline))
+            }
             _ => None,
         });
-        let longest = strong.max();
-        if longest.is_some() {
-            return longest;
+        let strong: Vec<_> = strong.collect();
+        if !strong.is_empty() {
+            return strong;
         }
         let parts = self.live_parts(key, place);
         let edits = self.edits(key);
@@ -194,10 +212,17 @@ impl Model {
                 || parts.iter().any(by_part)
         };
         let carried = self.at(key, place).filter_map(|fact| match fact.what {
-            What::Carried(ms) if carries(fact.id) => Some(Deadline::At(ms)),
+            What::Carried(ms) if carries(fact.id) => Some((fact.id, Deadline::At(ms))),
             _ => None,
         });
-        carried.max()
+        carried.collect()
+    }
+
+    /// The type with the latest fact, whether it is past its deadline or not.
+    fn latest_kind(&self, key: &[u8]) -> Option<Kind> {
+        let there = |kind: &Kind| !self.existing(key, *kind).is_empty();
+        let kinds = KINDS.into_iter().filter(there);
+        kinds.max_by_key(|&kind| self.latest(key, kind))
     }
 
     /// Whether anything says when a thing ends, in force or not.
@@ -206,7 +231,7 @@ impl Model {
     }
 
     /// Whether a key or field is past its deadline.
-    fn is_past(&self, key: &[u8], place: &Place, now_ms: u64) -> bool {
+    pub(crate) fn is_past(&self, key: &[u8], place: &Place, now_ms: u64) -> bool {
         let deadline = self.deadline(key, place).and_then(Deadline::finite);
         deadline.is_some_and(|ms| ms <= now_ms)
     }
@@ -328,6 +353,26 @@ impl Model {
         let mut scores: Vec<_> = members.filter_map(score).collect();
         scores.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
         scores
+    }
+
+    /// The keys that exist, past their deadlines.
+    pub(crate) fn ended(&self, now_ms: u64) -> BTreeSet<Vec<u8>> {
+        let mut keys = self.keys();
+        keys.retain(|key| {
+            self.latest_kind(key).is_some() && self.is_past(key, &Place::String, now_ms)
+        });
+        keys
+    }
+
+    /// The fields that exist, past their deadlines.
+    pub(crate) fn ended_fields(&self, now_ms: u64) -> BTreeSet<(Vec<u8>, Vec<u8>)> {
+        let mut ended = BTreeSet::new();
+        for key in self.keys() {
+            let fields = self.existing(&key, Kind::Hash).into_iter();
+            let past = fields.filter(|place| self.is_past(&key, place, now_ms));
+            ended.extend(past.map(|place| (key.clone(), place.name())));
+        }
+        ended
     }
 
     /// How many keys exist, deadlines aside.

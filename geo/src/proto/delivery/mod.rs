@@ -471,7 +471,7 @@ impl Delivery {
     }
 
     /// The other regions.
-    fn others(&self) -> impl Iterator<Item = &Region> {
+    pub fn others(&self) -> impl Iterator<Item = &Region> {
         let own = self.config.own.region;
         self.config
             .members

@@ -319,9 +319,14 @@ impl Link {
         Transmit::Control(bytes)
     }
 
+    /// Whether there has been no link for so long that its state is [`LinkState::Down`].
+    pub fn is_lost(&self, now: Instant) -> bool {
+        self.phase != Phase::Up && self.live_at.is_none_or(|live| live + SILENCE <= now)
+    }
+
     /// How the link is.
     pub fn state(&self, now: Instant, shards: &mut dyn Shards) -> LinkState {
-        if self.phase != Phase::Up && self.live_at.is_none_or(|live| live + SILENCE <= now) {
+        if self.is_lost(now) {
             return LinkState::Down;
         }
         if 1_000 < self.lag_ms(now, shards) {
