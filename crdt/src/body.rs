@@ -181,7 +181,7 @@ pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) 
     let mut kinds = state
         .bodies
         .iter()
-        .filter(|b| 0 < b.live_at(now_ms))
+        .filter(|body| body.has_any_at(now_ms))
         .map(Body::kind)
         .chain(string);
     let first = kinds.next()?;
@@ -247,11 +247,13 @@ impl Body {
         }
     }
 
-    /// How many things in it a reader finds at `now_ms`.
-    pub(crate) fn live_at(&self, now_ms: u64) -> usize {
+    /// Whether a reader finds anything in it at `now_ms`.
+    fn has_any_at(&self, now_ms: u64) -> bool {
+        let live = self.live();
         match self {
-            Self::Hash(hash) => hash.live_at(now_ms),
-            Self::Set(_) | Self::SortedSet(_) | Self::List(_) => self.live(),
+            // Some field does not end, or the last to end has not.
+            Self::Hash(hash) => hash.deadlines.len() < live || hash.deadlines.go_past(now_ms),
+            Self::Set(_) | Self::SortedSet(_) | Self::List(_) => 0 < live,
         }
     }
 

@@ -148,6 +148,17 @@ impl<P: Copy + Ord + Default> Endings<P> {
         self.by_region.is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_region.iter().map(|of| of.1.len()).sum()
+    }
+
+    /// Whether any is later than `now_ms`.
+    pub(crate) fn go_past(&self, now_ms: u64) -> bool {
+        let mut lasts = self.by_region.iter().filter_map(|of| of.1.last());
+        lasts.any(|&(ms, _)| now_ms < ms)
+    }
+
     /// The regions that have set any.
     pub(crate) fn regions(&self) -> impl Iterator<Item = Region> + '_ {
         self.by_region.iter().map(|of| of.0)
@@ -310,6 +321,9 @@ mod tests {
                     prop_assert_eq!(until.collect::<Vec<_>>(), places);
                 }
                 prop_assert_eq!(counted.endings().is_empty(), model.is_empty());
+                prop_assert_eq!(counted.endings().len(), model.len());
+                let later = model.values().any(|ending| now_ms < ending.ms);
+                prop_assert_eq!(counted.endings().go_past(now_ms), later);
             }
         }
     }

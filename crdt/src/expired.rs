@@ -21,6 +21,12 @@ impl State {
         regions
     }
 
+    /// The region that has set the deadline of a key, if it ends.
+    pub fn ending_region(&self, key: &Key<'_>) -> Option<Region> {
+        let ending = self.key(key)?.ending(&self.origins);
+        ending.map(|ending| ending.region)
+    }
+
     /// Keys that end at `until_ms` or before by a deadline of `region`, the first to end first, up
     /// to `limit`.
     pub fn ended(&self, region: Region, until_ms: u64, limit: usize) -> Vec<Box<[u8]>> {

@@ -258,7 +258,7 @@ fn explain(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     let bodies = KINDS.iter().filter(|kind| survey.bodies.has(kind.bodies()));
     let (bases, edits) = (state.string_bases(&key), state.string_edits(&key));
     let parts = state.string_parts(&key);
-    reply.map(7);
+    reply.map(8);
     reply.bulk(b"type");
     reply.bulk_text(state.kind(&key, call.now_ms).map_or("none", Kind::name));
     reply.bulk(b"slot");
@@ -272,6 +272,12 @@ fn explain(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     reply.bulk(b"deadline-ms");
     match survey.ends_at {
         Some(ms) => reply.int(ms as i64),
+        None => reply.null(),
+    }
+    // Who removes it then.
+    reply.bulk(b"deadline-region");
+    match state.ending_region(&key) {
+        Some(region) => reply.bulk_text(&names.name(region)),
         None => reply.null(),
     }
     // The first base is what is read, the others are its siblings.

@@ -131,4 +131,7 @@ fn explain_tells_what_a_value_is_made_of() {
     );
     let ends = explained.field("deadline-ms").and_then(testing::Value::int);
     assert!(ends.is_some(), "{explained:?}");
+    // A node without other regions has none that it could name.
+    let region = explained.field("deadline-region").and_then(|r| r.bytes());
+    assert_eq!(region, Some(&b"1"[..]));
 }

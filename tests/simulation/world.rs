@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crdt::{Epoch, Frame, Kind, Origin, Region, Seed, Time, Version};
 use geo::proto::{Heartbeat, Offer};
 use meridian::oplog::Budget;
-use meridian::shard::{Identity, Peers, Shard};
+use meridian::shard::{Identity, Peers, Round, Shard};
 use meridian::shards::Shards;
 
 use super::intent;
@@ -15,8 +15,14 @@ use super::intent;
 /// slots, and looking at all of them is cheap.
 const SHARDS: u16 = 1_024;
 
-/// How far apart clocks may be here: never mind.
-const DRIFT_MS: u64 = 1 << 40;
+/// How far ahead of a clock here times from elsewhere may be.
+const DRIFT_MS: u64 = 100;
+
+/// When a late replica is given everything.
+const LATE_MS: u64 = 1 << 40;
+
+/// How long what has ended is left to the region that set the deadline.
+const GRACE_MS: u64 = 200;
 
 /// What is on its way from one region to another: each kind in order, the two in any order.
 #[derive(Default)]
@@ -104,11 +110,12 @@ impl World {
     pub(super) fn step(&mut self) {
         let region = self.random.usize(0..self.replicas.len());
         let number = self.random.usize(0..self.shards.into());
-        match self.random.u32(0..12) {
+        match self.random.u32(0..13) {
             0..4 => self.write(region, number),
             4..9 => self.deliver(region, number),
             9..11 => self.beat(region, number),
-            _ => self.settle(region, number),
+            11 => self.settle(region, number),
+            _ => self.expire(region, number),
         }
         self.check_equal_versions(number);
     }
@@ -216,6 +223,46 @@ impl World {
         );
     }
 
+    /// Removes what has ended and is this region's to remove.
+    fn expire(&mut self, region: usize, number: usize) {
+        let replica = &mut self.replicas[region][number];
+        let round = Round {
+            now_ms: replica.now_ms,
+            grace_ms: GRACE_MS,
+            down: &[],
+            limit: 3,
+        };
+        let removed = replica.shard.expire(&round);
+        self.note(&format!("{region} {number} removes {removed}"));
+        if let Some(frame) = self.replicas[region][number].shard.seal() {
+            self.send(region, number, &frame);
+        }
+    }
+
+    /// Deadlines pass, and what has ended goes, here and there, until nothing of it is left.
+    fn end(&mut self, number: usize) {
+        let clocks = self.replicas.iter().map(|region| region[number].now_ms);
+        let mut now_ms = clocks.max().unwrap_or_default() + 1_000;
+        // What is left of one deadline may be behind another, of another region.
+        for _ in 0..10 {
+            for region in 0..self.replicas.len() {
+                self.replicas[region][number].now_ms = now_ms;
+                self.beat(region, number);
+            }
+            self.drain(number);
+            for region in 0..self.replicas.len() {
+                // Three at a time, of four keys and their fields.
+                (0..8).for_each(|_| self.expire(region, number));
+            }
+            self.drain(number);
+            now_ms += 1_000;
+        }
+        for region in &self.replicas {
+            let setters = region[number].shard.state().ending_regions();
+            assert_eq!(setters, [], "what has ended goes, and all ends that can");
+        }
+    }
+
     /// Replicas that hold the same ops show the same.
     fn check_equal_versions(&mut self, number: usize) {
         let names = &self.names[number];
@@ -239,6 +286,7 @@ impl World {
             self.drain(number);
             assert!(self.is_level(number), "everything has arrived everywhere");
             self.check_equal_versions(number);
+            self.end(number);
             for region in 0..self.replicas.len() {
                 self.replicas[region][number].now_ms += 1;
                 self.beat(region, number);
@@ -283,12 +331,12 @@ impl World {
             // A hello says which epochs have ended, as every beat does.
             let now = Time::from_ms(self.replicas[from][number].now_ms);
             let hello = self.replicas[from][number].shard.heartbeat(now);
-            late.heard(hello, region(from), 0);
+            late.heard(hello, region(from), LATE_MS);
         }
         for from in 0..self.replicas.len() {
             let to = usize::from(from == 0);
             for frame in self.road(from, to, number).frames.clone() {
-                let answer = late.offer(frame, region(from), 0);
+                let answer = late.offer(frame, region(from), LATE_MS);
                 assert!(
                     matches!(answer, Offer::Ready | Offer::Waiting),
                     "{answer:?}"
