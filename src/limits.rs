@@ -41,6 +41,10 @@ pub const READ_BYTES: usize = 16 * KIB;
 pub const IDLE_BUFFER_BYTES: usize = 32 * KIB;
 /// Buffers that a thread keeps free: as many connections as are busy at once, as a rule.
 pub const FREE_BUFFERS: usize = 64;
+/// Requests of one connection that are looked at before the first of them runs.
+pub const REQUESTS_AHEAD: usize = 64;
+/// Keys of these that are looked for ahead.
+pub const KEYS_AHEAD: usize = 256;
 /// Bytes of replies after which a connection writes before it executes more of its pipeline, so
 /// that a long pipeline of large replies does not pile them all up.
 pub const REPLY_FLUSH_BYTES: usize = MIB;

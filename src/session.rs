@@ -1,7 +1,8 @@
 //! The state of one client, without its socket.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -29,8 +30,10 @@ pub struct Client {
     pub active_ms: AtomicU64,
     /// Whether it is to be disconnected.
     pub killed: AtomicBool,
-    /// Wakes its connection: to end, or to stop waiting.
+    /// Wakes its connection when it has stopped waiting.
     pub wake: tokio::sync::Notify,
+    /// Wakes its connection to end.
+    pub waker: OnceLock<Waker>,
 }
 
 impl Client {
@@ -46,13 +49,16 @@ impl Client {
             active_ms: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             wake: tokio::sync::Notify::new(),
+            waker: OnceLock::new(),
         }
     }
 
     /// Ends its connection, as soon as its thread gets to it.
     pub fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
-        self.wake.notify_waiters();
+        self.killed.store(true, Ordering::SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Ends its waiting in a blocking command. Returns whether it was in one.
@@ -204,8 +210,6 @@ pub struct Session {
     pub queue: Option<Vec<Queued>>,
     /// What the commands of the `MULTI` weigh, bytes.
     pub queued_bytes: usize,
-    /// Commands executed that the node has yet to count.
-    pub executed: u64,
     /// Whether a command of the `MULTI` was refused.
     pub queue_broken: bool,
     /// What `EXEC` depends on.
@@ -216,6 +220,8 @@ pub struct Session {
     pub written: ShardSet,
     /// The name of the last command.
     pub command: &'static str,
+    /// The last command and the length of the queue that others see.
+    shown: (&'static str, i64),
     /// A reply that the last command left to be waited for.
     pub pending: Option<Pending>,
     /// What others do, if it is a `MONITOR`.
@@ -234,15 +240,26 @@ impl Session {
             replies: Replies::On,
             queue: None,
             queued_bytes: 0,
-            executed: 0,
             queue_broken: false,
             watched: Vec::new(),
             used: ShardSet::NONE,
             written: ShardSet::NONE,
             command: "",
+            shown: ("", -1),
             pending: None,
             monitor: None,
             closing: false,
+        }
+    }
+
+    /// Shows others what it did last. Costs nothing if that is what it did before.
+    pub fn show(&mut self) {
+        let queued = self.queue.as_ref().map_or(-1, |queue| queue.len() as i64);
+        let now = (self.command, queued);
+        if !std::ptr::eq(now.0, self.shown.0) || now.1 != self.shown.1 {
+            let mut facts = self.client.facts.lock();
+            (facts.command, facts.queued) = now;
+            self.shown = now;
         }
     }
 

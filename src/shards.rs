@@ -3,7 +3,7 @@
 //! A shard's lock is held for one command or one MULTI, never across an await. Several are taken in
 //! the order of their numbers, never otherwise.
 
-use crdt::{SLOTS, Seed, Slot};
+use crdt::{SLOTS, Seed, Slot, Whereabouts};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::command::CommandError;
@@ -13,7 +13,9 @@ use crate::shard::Shard;
 #[derive(Debug)]
 pub struct Shards {
     seed: Seed,
-    shards: Vec<Mutex<Shard>>,
+    locked: Vec<Mutex<Shard>>,
+    /// Of the shards' slots, by shard.
+    whereabouts: Vec<Whereabouts>,
 }
 
 impl Shards {
@@ -27,9 +29,11 @@ impl Shards {
             shards.len().is_power_of_two(),
             "shards split the slots evenly"
         );
+        let whereabouts = shards.iter().map(|shard| shard.state().whereabouts());
         Self {
             seed,
-            shards: shards.into_iter().map(Mutex::new).collect(),
+            whereabouts: whereabouts.collect(),
+            locked: shards.into_iter().map(Mutex::new).collect(),
         }
     }
 
@@ -44,12 +48,12 @@ impl Shards {
 
     /// How many there are.
     pub const fn count(&self) -> usize {
-        self.shards.len()
+        self.locked.len()
     }
 
     /// The shard that a slot belongs to.
     pub const fn index_of(&self, slot: Slot) -> usize {
-        slot.number() as usize * self.shards.len() / SLOTS as usize
+        slot.number() as usize * self.locked.len() / SLOTS as usize
     }
 
     /// What keys are hashed with.
@@ -57,9 +61,14 @@ impl Shards {
         &self.seed
     }
 
+    /// Has the processor load what is known of a slot. Takes no lock.
+    pub fn approach(&self, slot: Slot) {
+        self.whereabouts[self.index_of(slot)].approach(slot);
+    }
+
     /// Locks a shard. Waits for whoever holds it, which is never long.
     pub fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards[index].lock()
+        self.locked[index].lock()
     }
 
     /// As [`Shards::lock`], for what a client asks for: refused if the shard is out of service.

@@ -13,7 +13,7 @@ use crate::entry::{self, Compact, Entry};
 use crate::fact::{Id, Origins, Rounds, Seen, mix};
 use crate::register::{Base, Register, Sum, deadline_digest, deflate};
 use crate::slot::Seed;
-use crate::table::{Named, Slab, Table};
+use crate::table::{Named, Near, Slab, Table};
 
 /// How a table finds the name in an entry.
 #[derive(Debug)]
@@ -224,6 +224,11 @@ impl<F: Full> Names<F> {
     /// Where a thing is.
     pub(crate) fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
         self.table.find(hash, name)
+    }
+
+    /// Has the processor load what a lookup will read, one step further each time.
+    pub(crate) fn approach(&self, hash: u64, near: Near) -> Near {
+        self.table.approach(hash, near)
     }
 
     /// The thing with this name.

@@ -13,6 +13,7 @@ use crate::endings::{CountedEndings, Endings};
 use crate::fact::{Id, OriginIx, Origins, Rounds, Seen};
 use crate::names::{Context, Names, Updated};
 use crate::origin::Origin;
+use crate::prefetch::prefetch;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
 use crate::version::Version;
@@ -31,6 +32,22 @@ struct Unsettled {
     latest: Id,
     key: Box<[u8]>,
     place: Place,
+}
+
+/// Where the slots of a state are in memory. Needs no lock, for nothing is read by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Whereabouts {
+    first: u16,
+    start: usize,
+}
+
+impl Whereabouts {
+    /// Has the processor load what is known of a slot.
+    pub fn approach(self, slot: Slot) {
+        let offset = usize::from(slot.number().wrapping_sub(self.first)) * size_of::<SlotState>();
+        let at = self.start.wrapping_add(offset);
+        prefetch(std::ptr::without_provenance::<SlotState>(at));
+    }
 }
 
 /// An op being applied: see [`State::begin`].
@@ -81,6 +98,14 @@ impl State {
             applied: Vec::new(),
             barrier: Vec::new(),
             rounds: Rounds::default(),
+        }
+    }
+
+    /// Where the slots are in memory, to be asked for ahead.
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts {
+            first: self.first,
+            start: self.slots.as_ptr().addr(),
         }
     }
 

@@ -6,8 +6,8 @@
 
 use std::marker::PhantomData;
 
-use hashbrown::HashTable;
-
+use crate::index::Index;
+use crate::prefetch::prefetch;
 use crate::slot::Seed;
 use crate::thin::ThinBytes;
 
@@ -18,6 +18,21 @@ const INDEXED_FROM: usize = 8;
 pub(crate) trait Named {
     /// The name in an entry.
     fn name(entry: &[u8]) -> &[u8];
+}
+
+/// How near the processor has what a lookup will read: each step of an approach needs the one
+/// before to have arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Near {
+    /// Nothing is known to be.
+    #[default]
+    Nothing,
+    /// The part of the index that matters.
+    Index,
+    /// The place with this number, which holds where the entry is.
+    Place(u32),
+    /// The entry at this place: a lookup will not wait.
+    Entry(u32),
 }
 
 /// Values in numbered places.
@@ -51,6 +66,13 @@ impl<T> Slab<T> {
     /// Above every place in use.
     pub(crate) const fn ids_end(&self) -> u32 {
         self.places.len() as u32
+    }
+
+    /// The values in use, with their places, in order of these.
+    fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..)
+            .zip(&self.places)
+            .filter_map(|(id, value)| Some((id, value.as_ref()?)))
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
@@ -104,7 +126,7 @@ impl<T> Slab<T> {
 #[derive(Debug)]
 pub(crate) struct Table<N> {
     entries: Slab<ThinBytes>,
-    index: Option<Box<HashTable<u32>>>,
+    index: Index,
     naming: PhantomData<fn() -> N>,
 }
 
@@ -112,7 +134,7 @@ impl<N> Default for Table<N> {
     fn default() -> Self {
         Self {
             entries: Slab::default(),
-            index: None,
+            index: Index::default(),
             naming: PhantomData,
         }
     }
@@ -136,10 +158,41 @@ impl<N: Named> Table<N> {
                 .get(id)
                 .is_some_and(|entry| N::name(entry) == name)
         };
-        match &self.index {
-            Some(index) => index.find(hash, |&id| is_it(id)).copied(),
-            None => (0..self.entries.ids_end()).find(|&id| is_it(id)),
+        if self.index.is_there() {
+            self.index.find(hash, is_it)
+        } else {
+            (0..self.entries.ids_end()).find(|&id| is_it(id))
         }
+    }
+
+    /// Has the processor load what [`Table::find`] will read, one step further each time: `near`
+    /// is what the step before returned. See [`Near`].
+    pub(crate) fn approach(&self, hash: u64, near: Near) -> Near {
+        match near {
+            Near::Nothing if self.index.is_there() => {
+                self.index.prefetch(hash);
+                Near::Index
+            }
+            Near::Nothing => self.approach_place(0),
+            Near::Index => match self.index.find(hash, |_| true) {
+                Some(id) => self.approach_place(id),
+                None => Near::Entry(u32::MAX),
+            },
+            Near::Place(id) => {
+                if let Some(entry) = self.entries.get(id) {
+                    entry.prefetch();
+                }
+                Near::Entry(id)
+            }
+            Near::Entry(_) => near,
+        }
+    }
+
+    fn approach_place(&self, id: u32) -> Near {
+        if let Some(place) = self.entries.places.get(id as usize) {
+            prefetch(place);
+        }
+        Near::Place(id)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&ThinBytes> {
@@ -157,20 +210,12 @@ impl<N: Named> Table<N> {
             "one entry a name"
         );
         let id = self.entries.insert(entry);
-        let entries = &self.entries;
-        let rehash = |&id: &u32| entries.get(id).map_or(0, |entry| seed.hash(N::name(entry)));
-        match &mut self.index {
-            Some(index) => {
-                index.insert_unique(hash, id, rehash);
+        if self.index.is_there() {
+            self.index.insert(hash, id, self.entries.len());
+        } else if INDEXED_FROM < self.entries.places.len() {
+            for (count, (id, entry)) in (1..).zip(self.entries.iter()) {
+                self.index.insert(seed.hash(N::name(entry)), id, count);
             }
-            None if INDEXED_FROM < entries.places.len() => {
-                let mut index = HashTable::with_capacity(entries.len());
-                for id in (0..entries.ids_end()).filter(|&id| entries.get(id).is_some()) {
-                    index.insert_unique(rehash(&id), id, rehash);
-                }
-                self.index = Some(Box::new(index));
-            }
-            None => {}
         }
         id
     }
@@ -187,14 +232,11 @@ impl<N: Named> Table<N> {
 
     /// Removes an entry.
     pub(crate) fn remove(&mut self, id: u32, hash: u64) {
-        if let Some(index) = &mut self.index
-            && let Ok(found) = index.find_entry(hash, |&other| other == id)
-        {
-            found.remove();
-        }
         self.entries.remove(id);
         if self.entries.len() == 0 {
-            self.index = None;
+            self.index = Index::default();
+        } else if self.index.is_there() {
+            self.index.remove(hash, id, self.entries.len());
         }
     }
 
@@ -206,11 +248,7 @@ impl<N: Named> Table<N> {
             .iter()
             .flatten()
             .map(|entry| entry.len() + 8);
-        let index = self
-            .index
-            .as_ref()
-            .map_or(0, |index| index.allocation_size());
-        self.entries.heap_bytes() + index + entries.sum::<usize>()
+        self.entries.heap_bytes() + self.index.heap_bytes() + entries.sum::<usize>()
     }
 }
 
@@ -259,8 +297,6 @@ mod tests {
                     (None, false) => {}
                 }
                 prop_assert_eq!(table.len(), model.len());
-                let indexed = table.index.as_ref().map(|index| index.len());
-                prop_assert_eq!(indexed.unwrap_or(model.len()), model.len());
             }
             for (name, (id, value)) in model {
                 prop_assert!(id < table.ids_end());
@@ -295,7 +331,7 @@ mod tests {
 
     #[test]
     fn small_and_empty_ones_are_small() {
-        assert_eq!(size_of::<Table<Whole>>(), 40);
+        assert_eq!(size_of::<Table<Whole>>(), 48);
         let seed = Seed::from_text(b"test");
         let mut table: Table<Whole> = Table::default();
         for name in 0..100 {

@@ -1,9 +1,9 @@
 //! Owned bytes behind one thin pointer.
 //!
 //! A `Box<[u8]>` takes 16 bytes where it is held; there are millions of table entries, and the
-//! length is better kept in front of the bytes. This is the only module of the crate with unsafe
-//! code. Invariant: `start` points to an allocation of `HEADER + length` bytes that begins with
-//! the length and belongs to this value alone.
+//! length is better kept in front of the bytes. With [`crate::prefetch`], the only module of the
+//! crate with unsafe code. Invariant: `start` points to an allocation of `HEADER + length` bytes
+//! that begins with the length and belongs to this value alone.
 
 #![expect(
     unsafe_code,
@@ -14,6 +14,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+
+use crate::prefetch::prefetch;
 
 /// Bytes before the content: its length.
 const HEADER: usize = size_of::<u32>();
@@ -57,6 +59,11 @@ impl ThinBytes {
             at += part.len();
         }
         Self { start }
+    }
+
+    /// Has the processor load the bytes, the first of them at least.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.start.as_ptr());
     }
 
     fn length(&self) -> u32 {

@@ -372,7 +372,7 @@ fn set_one(server: &Server, name: &str, value: &str, apply: bool) -> Outcome {
 
 fn reset_stat(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let server = call.server;
-    for counter in [&server.commands, &server.accepted, &server.refused] {
+    for counter in [&server.accepted, &server.refused] {
         counter.store(0, Ordering::Relaxed);
     }
     server.stats.reset();

@@ -139,11 +139,7 @@ fn stats(call: &Call<'_>, text: &mut String) {
         "total_connections_received",
         server.accepted.load(Ordering::Relaxed),
     );
-    line(
-        text,
-        "total_commands_processed",
-        server.commands.load(Ordering::Relaxed),
-    );
+    line(text, "total_commands_processed", server.stats.total());
     line(
         text,
         "rejected_connections",

@@ -80,7 +80,7 @@ pub enum Run {
 }
 
 /// Where the keys are among the arguments.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// There are none.
     None,
@@ -123,6 +123,16 @@ impl Keys {
         last: 2,
         step: 1,
     };
+
+    /// The place of the first key among `arguments`, if it is there.
+    pub fn first(self, arguments: &[&[u8]]) -> Option<usize> {
+        if let Self::Range { first, .. } = self {
+            return (first < arguments.len()).then_some(first);
+        }
+        let mut found = None;
+        self.places(arguments, |place| found = found.or(Some(place)));
+        found
+    }
 
     /// The places of the keys among `arguments`, of which the first is the command's name. Places
     /// that are not there are left out: the handler tells the client what is wrong.
@@ -241,6 +251,16 @@ impl Command {
             self.arity.unsigned_abs() as usize <= count
         } else {
             self.arity as usize == count
+        }
+    }
+
+    /// Where the name of a field or member stands as a rule, for those about containers. Nothing
+    /// but time depends on it.
+    pub(crate) fn part(&self) -> Option<usize> {
+        match self.group {
+            "hash" | "set" => Some(2),
+            "sorted-set" => Some(3),
+            _ => None,
         }
     }
 

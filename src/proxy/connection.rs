@@ -13,13 +13,14 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ahead::{Ahead, Batch};
 use super::execute::{Blocking, Step, execute};
 use super::stats::Tally;
 use super::{Server, buffers};
 use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
-use crate::resp::{Decoder, Protocol, Request, Rules};
+use crate::resp::{Decoder, Protocol, ProtocolError, Rules};
 use crate::session::{Pending, Replies, Session, Unblock};
 use crate::shard::panic_text;
 
@@ -32,23 +33,28 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, mut sessio
         whole: 0,
         decoder: Decoder::new(),
     };
-    tokio::select! {
-        biased;
-        () = killed(&client) => {}
-        _ = connection.run_to_the_end(&server, &mut stream, &mut session) => {}
+    {
+        let mut run = pin!(connection.run_to_the_end(&server, &mut stream, &mut session));
+        poll_fn(|context| {
+            client.waker.get_or_init(|| context.waker().clone());
+            if client.killed.load(Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            run.as_mut().poll(context).map(|_| ())
+        })
+        .await;
     }
     crate::command::transaction::unwatch(&server, &mut session);
     server.clients.remove(&client.id);
 }
 
-async fn killed(client: &crate::session::Client) {
-    loop {
-        let woken = client.wake.notified();
-        if client.killed.load(Ordering::Acquire) {
-            return;
-        }
-        woken.await;
-    }
+/// What is counted while the requests of one wake-up run.
+struct Turn {
+    batch_ms: u64,
+    batch_ns: u64,
+    /// When the command that runs began.
+    started_ns: u64,
+    tally: Tally,
 }
 
 /// What a client is told whose command has panicked.
@@ -109,16 +115,7 @@ impl Connection {
                 return Ok(());
             }
             self.obey(server, stream, session).await?;
-            {
-                let mut facts = session.client.facts.lock();
-                facts.command = session.command;
-                facts.queued = session
-                    .queue
-                    .as_ref()
-                    .map_or(-1, |queue| queue.len() as i64);
-            }
-            let executed = std::mem::take(&mut session.executed);
-            server.commands.fetch_add(executed, Ordering::Relaxed);
+            session.show();
             // Every other connection that is ready runs before any reply is written.
             tokio::task::yield_now().await;
             self.flush(stream).await?;
@@ -159,79 +156,120 @@ impl Connection {
     ) -> io::Result<()> {
         let mut input = std::mem::take(&mut self.input);
         let mut done = 0;
-        // One clock is read a command; the other is told from it.
         let (batch_ms, batch_ns) = (clock::now_ms(), clock::monotonic_ns());
         session.client.active_ms.store(batch_ms, Ordering::Relaxed);
-        let mut started_ns = batch_ns;
-        let mut tally = Tally::default();
+        let mut turn = Turn {
+            batch_ms,
+            batch_ns,
+            started_ns: batch_ns,
+            tally: Tally::default(),
+        };
         while !session.closing {
-            let Some(request) = self.next(server, session, &mut input[done..]) else {
-                break;
-            };
-            if !request.spans.is_empty() {
-                let arguments = request.arguments(&input[done..]);
-                if self.output.capacity() == 0 {
-                    self.output = buffers::take();
-                }
-                self.whole = self.output.len();
-                let now_ms = batch_ms + (started_ns - batch_ns) / 1_000_000;
-                let mut step = execute(server, session, now_ms, &arguments, &mut self.output);
-                while let Step::Pause(ms) = step {
-                    self.flush(stream).await?;
-                    pause(server, ms).await;
-                    (self.whole, started_ns) = (0, clock::monotonic_ns());
-                    let now_ms = clock::now_ms();
-                    step = execute(server, session, now_ms, &arguments, &mut self.output);
-                }
-                let now_ns = clock::monotonic_ns();
-                server
-                    .slow
-                    .note(now_ns - started_ns, &session.client, &arguments);
-                tally.count(&server.stats, session.command, now_ns - started_ns);
-                started_ns = now_ns;
-                if session.replies != Replies::On {
-                    self.hush(session);
-                }
-                if let Step::Block(blocking) = step {
-                    drop(arguments);
-                    self.flush(stream).await?;
-                    self.block(server, stream, session, blocking).await?;
-                    started_ns = clock::monotonic_ns();
-                } else if let Some(pending) = session.pending.take() {
-                    self.flush(stream).await?;
-                    self.wait(server, stream, session, pending).await?;
-                    started_ns = clock::monotonic_ns();
+            let mut batch = Batch::default();
+            let malformed = self.look_ahead(server, session, &mut input[done..], &mut batch);
+            batch.approach(&input[done..], &server.shards).await;
+            for ahead in batch.requests() {
+                self.run_one(server, stream, session, &mut turn, ahead, &input[done..])
+                    .await?;
+                if session.closing {
+                    break;
                 }
             }
-            done += request.consumed;
-            if limits::REPLY_FLUSH_BYTES < self.output.len() {
-                self.flush(stream).await?;
+            done += batch.consumed();
+            if let Some(error) = malformed.filter(|_| !session.closing) {
+                server.note_malformed(&session.client, error);
+                Reply::new(&mut self.output, session.protocol).error(&error.into());
+                session.closing = true;
+            }
+            if batch.is_empty() {
+                break;
             }
         }
-        tally.add_up(&server.stats);
+        turn.tally.add_up(&server.stats);
         input.drain(..done);
         buffers::give_back(&mut input);
         self.input = input;
         Ok(())
     }
 
-    /// The next request, if all of it is there. What is none is answered, and is the last.
-    fn next(
+    /// Finds the next requests, as far as they are all there. What is none is the last: it is to be
+    /// answered after them.
+    fn look_ahead(
         &mut self,
         server: &Server,
-        session: &mut Session,
+        session: &Session,
         input: &mut [u8],
-    ) -> Option<Request> {
+        batch: &mut Batch,
+    ) -> Option<ProtocolError> {
         let rules = Rules {
             bulk_bytes_max: server.bulk_bytes_max.load(Ordering::Relaxed),
             authenticated: session.authenticated,
         };
-        self.decoder.next(input, rules).unwrap_or_else(|error| {
-            server.note_malformed(&session.client, error);
-            Reply::new(&mut self.output, session.protocol).error(&error.into());
-            session.closing = true;
-            None
-        })
+        // Who has not authenticated may do so with the next request, and send more after it.
+        let most = if session.authenticated {
+            limits::REQUESTS_AHEAD
+        } else {
+            1
+        };
+        while batch.len() < most {
+            let start = batch.consumed();
+            match self.decoder.next(&mut input[start..], rules) {
+                Ok(Some(request)) => batch.push(request, input, &server.shards),
+                Ok(None) => break,
+                Err(error) => return Some(error),
+            }
+        }
+        None
+    }
+
+    async fn run_one(
+        &mut self,
+        server: &Arc<Server>,
+        stream: &mut TcpStream,
+        session: &mut Session,
+        turn: &mut Turn,
+        ahead: &Ahead,
+        input: &[u8],
+    ) -> io::Result<()> {
+        let arguments = ahead.arguments(input);
+        if arguments.is_empty() {
+            return Ok(());
+        }
+        let asked = ahead.asked(&arguments);
+        if self.output.capacity() == 0 {
+            self.output = buffers::take();
+        }
+        self.whole = self.output.len();
+        // One clock is read a command; the other is told from it.
+        let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
+        let mut step = execute(server, session, now_ms, asked, &mut self.output);
+        while let Step::Pause(ms) = step {
+            self.flush(stream).await?;
+            pause(server, ms).await;
+            (self.whole, turn.started_ns) = (0, clock::monotonic_ns());
+            step = execute(server, session, clock::now_ms(), asked, &mut self.output);
+        }
+        let now_ns = clock::monotonic_ns();
+        let took_ns = now_ns - turn.started_ns;
+        server.slow.note(took_ns, &session.client, &arguments);
+        turn.tally.count(&server.stats, session.command, took_ns);
+        turn.started_ns = now_ns;
+        if session.replies != Replies::On {
+            self.hush(session);
+        }
+        if let Step::Block(blocking) = step {
+            self.flush(stream).await?;
+            self.block(server, stream, session, blocking).await?;
+            turn.started_ns = clock::monotonic_ns();
+        } else if let Some(pending) = session.pending.take() {
+            self.flush(stream).await?;
+            self.wait(server, stream, session, pending).await?;
+            turn.started_ns = clock::monotonic_ns();
+        }
+        if limits::REPLY_FLUSH_BYTES < self.output.len() {
+            self.flush(stream).await?;
+        }
+        Ok(())
     }
 
     /// Takes back replies that the client does not want.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::held::Held;
 use super::{Call, Server};
-use crate::command::{self, Args, Command, CommandError, Flags, Outcome, Reply, Run, Wait};
+use crate::command::{self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
 use crate::limits;
 use crate::session::{Queued, Session};
 
@@ -38,17 +38,45 @@ pub(super) struct Blocking {
     pub(super) timeout_s: f64,
 }
 
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// The words, the name first.
+    pub(super) arguments: &'a [&'a [u8]],
+    /// The command of this name, if there is one.
+    pub(super) command: Option<&'static Command>,
+    /// The first key, if there is one.
+    pub(super) first: Option<Key<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    /// What these words ask of a command.
+    pub(super) fn new(
+        command: &'static Command,
+        arguments: &'a [&'a [u8]],
+        seed: &crdt::Seed,
+    ) -> Self {
+        let first = command.keys.first(arguments);
+        Self {
+            arguments,
+            command: Some(command),
+            first: first.map(|place| seed.key(arguments[place])),
+        }
+    }
+}
+
 /// Runs one request and writes its reply.
 pub(super) fn execute(
     server: &Arc<Server>,
     session: &mut Session,
     now_ms: u64,
-    arguments: &[&[u8]],
+    asked: Asked<'_>,
     out: &mut Vec<u8>,
 ) -> Step {
+    let arguments = asked.arguments;
     let mut reply = Reply::new(out, session.protocol);
     let mark = reply.mark();
-    let step = admit(server, session, arguments).and_then(|command| {
+    let step = admit(server, session, asked).and_then(|command| {
         if let Some(command) = command {
             if let Some(ms) = paused_for_ms(server, session, command) {
                 return Ok(Step::Pause(ms));
@@ -61,7 +89,7 @@ pub(super) fn execute(
                 held: None,
                 now_ms,
             };
-            return run(&mut call, command, arguments, &mut reply);
+            return run(&mut call, command, asked, &mut reply);
         }
         reply.simple("QUEUED");
         Ok(Step::Next)
@@ -89,15 +117,15 @@ fn paused_for_ms(server: &Server, session: &Session, command: &Command) -> Optio
 fn admit(
     server: &Arc<Server>,
     session: &mut Session,
-    arguments: &[&[u8]],
+    asked: Asked<'_>,
 ) -> Result<Option<&'static Command>, CommandError> {
-    let name = arguments.first().copied().unwrap_or_default();
+    let arguments = asked.arguments;
     let refuse = |session: &mut Session, error| {
         session.queue_broken |= session.queue.is_some();
         Err(error)
     };
     session.command = "";
-    let Some(command) = command::find(name) else {
+    let Some(command) = asked.command else {
         return refuse(session, CommandError::unknown_command(arguments));
     };
     if !command.takes(arguments.len()) {
@@ -115,7 +143,6 @@ fn admit(
         return refuse(session, CommandError::OutOfMemory);
     }
     session.command = command.name;
-    session.executed += 1;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;
         return Ok(None);
@@ -151,38 +178,35 @@ pub(super) struct Route<'a> {
     pub(super) spread: bool,
 }
 
-pub(super) fn route<'a>(server: &Server, command: &Command, arguments: &[&'a [u8]]) -> Route<'a> {
-    let mut route = Route {
-        shard: 0,
-        first: None,
-        spread: false,
-    };
-    command.keys.places(arguments, |place| {
-        let name = arguments[place];
-        match route.first {
-            None => {
-                let key = server.shards.seed().key(name);
-                route.shard = server.shards.index_of(key.slot);
-                route.first = Some(key);
-            }
-            Some(first) => route.spread |= Slot::of(name) != first.slot,
-        }
-    });
-    route
+pub(super) fn route<'a>(server: &Server, command: &Command, asked: Asked<'a>) -> Route<'a> {
+    let first = asked.first;
+    let mut spread = false;
+    // Most commands have one key, which is known.
+    if let (Some(first), true) = (first, command.keys != Keys::FIRST) {
+        command.keys.places(asked.arguments, |place| {
+            spread |= Slot::of(asked.arguments[place]) != first.slot;
+        });
+    }
+    Route {
+        shard: first.map_or(0, |key| server.shards.index_of(key.slot)),
+        first,
+        spread,
+    }
 }
 
 fn run(
     call: &mut Call<'_>,
     command: &'static Command,
-    arguments: &[&[u8]],
+    asked: Asked<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<Step, CommandError> {
+    let arguments = asked.arguments;
     let mut args = Args::new(arguments);
     if let Run::Node(handler) = command.run {
         handler(call, &mut args, reply)?;
         return Ok(Step::Next);
     }
-    let route = route(call.server, command, arguments);
+    let route = route(call.server, command, asked);
     let apart = route.spread && 1 < call.server.shards.count();
     match command.run {
         Run::Shard(_) | Run::Wait(_) if apart => Err(CommandError::CrossSlot),
@@ -227,7 +251,7 @@ fn run(
 /// Seconds that a blocking command waits: its last argument, or the first of those with counted
 /// keys.
 pub(super) fn timeout(command: &Command, arguments: &[&[u8]]) -> Result<f64, CommandError> {
-    let counted = matches!(command.keys, command::Keys::Counted { .. });
+    let counted = matches!(command.keys, Keys::Counted { .. });
     let at = if counted { 1 } else { arguments.len() - 1 };
     let text = arguments.get(at).copied().unwrap_or_default();
     let seconds = command::number::parse_f64(text).ok_or(CommandError::TimeoutNotAFloat)?;

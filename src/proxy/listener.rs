@@ -108,6 +108,7 @@ fn register(server: &Server, stream: &TcpStream) -> Option<Arc<Client>> {
         active_ms: AtomicU64::new(now_ms),
         killed: AtomicBool::new(false),
         wake: tokio::sync::Notify::new(),
+        waker: std::sync::OnceLock::new(),
     });
     server.clients.insert(id, Arc::clone(&client));
     Some(client)

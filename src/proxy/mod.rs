@@ -4,6 +4,7 @@
 //! reads all it can, executes every complete command in turn, yields once so that the other ready
 //! connections run in the same wake-up, and writes all replies at once.
 
+mod ahead;
 mod buffers;
 mod connection;
 mod execute;

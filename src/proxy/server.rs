@@ -81,8 +81,6 @@ pub struct Server {
     pub started_ms: u64,
     /// A random name of this run, 40 hex digits.
     pub run_id: String,
-    /// Commands executed.
-    pub commands: AtomicU64,
     /// Connections accepted.
     pub accepted: AtomicU64,
     /// Connections that were closed because what came was no request.
@@ -128,7 +126,6 @@ impl Server {
             regions: std::sync::OnceLock::new(),
             started_ms: clock::now_ms(),
             run_id: run_id.collect(),
-            commands: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             malformed_logged_s: AtomicU64::new(0),

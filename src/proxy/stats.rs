@@ -2,9 +2,12 @@
 //!
 //! A connection counts for itself and adds up once a batch, or when the command changes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::command::{COMMANDS, number_of};
+
+/// Threads that count apart: what two of them wrote in turn would go to and fro between caches.
+const LANES: usize = 16;
 
 /// What one command has done.
 #[derive(Debug, Default)]
@@ -16,34 +19,57 @@ struct Count {
 /// See the module.
 #[derive(Debug)]
 pub struct CommandStats {
-    /// By the commands' numbers in the table.
-    counts: Vec<Count>,
+    /// By lane, then by the commands' numbers in the table.
+    lanes: [Box<[Count]>; LANES],
 }
 
 impl Default for CommandStats {
     fn default() -> Self {
-        let counts = COMMANDS.iter().map(|_| Count::default()).collect();
-        Self { counts }
+        let lane = |_| COMMANDS.iter().map(|_| Count::default()).collect();
+        Self {
+            lanes: std::array::from_fn(lane),
+        }
     }
+}
+
+/// The lane of this thread.
+fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
+    }
+    LANE.with(|lane| *lane)
 }
 
 impl CommandStats {
     /// Commands that ran at all: name, calls, nanoseconds.
     pub fn list(&self) -> Vec<(&'static str, u64, u64)> {
-        let load = |count: &Count| {
-            let calls = count.calls.load(Ordering::Relaxed);
-            (calls, count.took_ns.load(Ordering::Relaxed))
+        let sum = |at: usize| {
+            self.lanes.iter().fold((0, 0), |(calls, took_ns), lane| {
+                (
+                    calls + lane[at].calls.load(Ordering::Relaxed),
+                    took_ns + lane[at].took_ns.load(Ordering::Relaxed),
+                )
+            })
         };
-        let counts = self.counts.iter().map(load);
-        let named = COMMANDS.iter().zip(counts);
-        let ran = named.filter(|(_, (calls, _))| 0 < *calls);
-        ran.map(|(command, (calls, took_ns))| (command.name, calls, took_ns))
+        let named = COMMANDS.iter().enumerate();
+        let counted = named.map(|(at, command)| (command.name, sum(at)));
+        let ran = counted.filter(|(_, (calls, _))| 0 < *calls);
+        ran.map(|(name, (calls, took_ns))| (name, calls, took_ns))
             .collect()
+    }
+
+    /// Commands that ran.
+    pub fn total(&self) -> u64 {
+        let counts = self.lanes.iter().flatten();
+        counts
+            .map(|count| count.calls.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Starts over.
     pub fn reset(&self) {
-        for count in &self.counts {
+        for count in self.lanes.iter().flatten() {
             count.calls.store(0, Ordering::Relaxed);
             count.took_ns.store(0, Ordering::Relaxed);
         }
@@ -77,7 +103,7 @@ impl Tally {
             calls,
             took_ns,
         } = std::mem::take(self);
-        if let Some(count) = number_of(name.as_bytes()).and_then(|at| stats.counts.get(at)) {
+        if let Some(count) = number_of(name.as_bytes()).and_then(|at| stats.lanes[lane()].get(at)) {
             count.calls.fetch_add(calls, Ordering::Relaxed);
             count.took_ns.fetch_add(took_ns, Ordering::Relaxed);
         }

@@ -8,10 +8,10 @@
 use crdt::Key;
 use smallvec::SmallVec;
 
-use super::execute::{route, timeout};
+use super::execute::{Asked, route, timeout};
 use super::held::Held;
 use super::{Call, Server};
-use crate::command::{self, Args, Command, CommandError, Flags, Outcome, Reply, Run, Wait};
+use crate::command::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
 use crate::session::{Queued, Watched};
 use crate::shard::Txn;
 
@@ -86,7 +86,8 @@ pub(crate) fn transaction(
 fn home(server: &Server, queue: &[Queued], lists: &[Vec<&[u8]>]) -> Result<usize, CommandError> {
     let mut first: Option<Key<'_>> = None;
     for (queued, arguments) in queue.iter().zip(lists) {
-        let route = route(server, queued.command, arguments);
+        let asked = Asked::new(queued.command, arguments, server.shards.seed());
+        let route = route(server, queued.command, asked);
         let elsewhere = first
             .zip(route.first)
             .is_some_and(|(a, b)| a.slot != b.slot);
@@ -123,7 +124,7 @@ fn run_in(
             timeout(command, arguments)?;
             if handler(txn, &mut args, reply)? == Wait::Block {
                 // As Redis: what moves an element replies an element, the others an array.
-                if matches!(command.keys, command::Keys::Range { last: 2, .. }) {
+                if matches!(command.keys, Keys::Range { last: 2, .. }) {
                     reply.null();
                 } else {
                     reply.null_array();
