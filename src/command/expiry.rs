@@ -270,3 +270,158 @@ fn pexpiretime(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{NOW_MS, check, check_at, shard};
+
+    #[test]
+    fn conditions_compare_with_the_deadline_in_force() {
+        check(&[
+            ("EXPIRE k 100", ":0"),
+            ("SET k v", "OK"),
+            ("EXPIRE k 100 XX", ":0"),
+            ("EXPIRE k 100 GT", ":0"),
+            ("EXPIRE k 100 LT", ":1"),
+            ("EXPIRE k 50 NX", ":0"),
+            ("EXPIRE k 50 GT", ":0"),
+            ("EXPIRE k 100 GT", ":0"),
+            ("EXPIRE k 200 LT", ":0"),
+            ("EXPIRE k 200 GT XX", ":1"),
+            ("EXPIRE k 100 XX LT", ":1"),
+            ("PERSIST k", ":1"),
+            ("PERSIST k", ":0"),
+            ("EXPIRE k 100 NX", ":1"),
+            ("TTL k", ":100"),
+            ("PTTL k", ":100000"),
+            ("EXPIRETIME k", ":1800000100"),
+            ("PEXPIRETIME k", ":1800000100000"),
+            ("PEXPIREAT k 1800000000700", ":1"),
+            ("TTL k", ":1"),
+            ("EXPIREAT k 1 GT", ":0"),
+            ("EXPIREAT k 1 LT", ":1"),
+            ("EXISTS k", ":0"),
+            ("TTL k", ":-2"),
+            ("EXPIRETIME k", ":-2"),
+        ]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let both = "-ERR NX and XX, GT or LT options at the same time are not compatible";
+        let range = "-ERR GT and LT options at the same time are not compatible";
+        check(&[
+            ("SET k v", "OK"),
+            ("EXPIRE k 1 NX GT", both),
+            ("EXPIRE k 1 XX NX", both),
+            ("EXPIRE k 1 GT LT", range),
+            ("EXPIRE k 1 AB", "-ERR Unsupported option AB"),
+            ("EXPIRE k x", "-ERR value is not an integer or out of range"),
+            (
+                "EXPIRE k 9223372036854775807",
+                "-ERR invalid expire time in 'expire' command",
+            ),
+            (
+                "GETEX k EX 0",
+                "-ERR invalid expire time in 'getex' command",
+            ),
+            ("TTL k", ":-1"),
+        ]);
+    }
+
+    #[test]
+    fn what_keeps_a_deadline_and_what_does_not() {
+        check(&[
+            ("SET k 1 EX 100", "OK"),
+            ("INCR k", ":2"),
+            ("APPEND k 0", ":2"),
+            ("SETRANGE k 0 3", ":2"),
+            ("SET k 5 KEEPTTL", "OK"),
+            ("GETEX k", "5"),
+            ("TTL k", ":100"),
+            ("RENAME k l", "OK"),
+            ("TTL l", ":100"),
+            ("COPY l k", ":1"),
+            ("TTL k", ":100"),
+            ("GETEX k EX 50", "5"),
+            ("TTL k", ":50"),
+            ("GETEX k PERSIST", "5"),
+            ("TTL k", ":-1"),
+            ("GETSET l 1", "5"),
+            ("TTL l", ":-1"),
+            ("EXPIRE l 100", ":1"),
+            ("SET l 2", "OK"),
+            ("TTL l", ":-1"),
+            ("EXPIRE l 100", ":1"),
+            ("SET m v", "OK"),
+            ("RENAME m l", "OK"),
+            ("TTL l", ":-1"),
+            ("GETEX l PXAT 1", "v"),
+            ("EXISTS l", ":0"),
+            ("RPUSH q a", ":1"),
+            ("EXPIRE q 100", ":1"),
+            ("RPUSH q b", ":2"),
+            ("TTL q", ":100"),
+            ("LPOP q 2", "[a b]"),
+            ("RPUSH q c", ":1"),
+            ("TTL q", ":-1"),
+            ("HSET h a 1 b 1", ":2"),
+            ("HEXPIRE h 100 FIELDS 2 a b", "[:1 :1]"),
+            ("HINCRBY h a 1", ":2"),
+            ("HINCRBYFLOAT h b 0.5", "1.5"),
+            ("HTTL h FIELDS 2 a b", "[:100 :100]"),
+            ("RENAME h i", "OK"),
+            ("COPY i j", ":1"),
+            ("HTTL j FIELDS 2 a b", "[:100 :100]"),
+        ]);
+    }
+
+    #[test]
+    fn nothing_finds_a_key_past_its_deadline() {
+        let mut shard = shard();
+        let set = [
+            ("SET s v PX 10", "OK"),
+            ("RPUSH l a", ":1"),
+            ("PEXPIRE l 10", ":1"),
+            ("HSET h f v", ":1"),
+            ("HPEXPIRE h 10 FIELDS 1 f", "[:1]"),
+            ("SADD t m", ":1"),
+            ("PEXPIRE t 10", ":1"),
+        ];
+        check_at(&mut shard, NOW_MS, &set);
+        check_at(
+            &mut shard,
+            NOW_MS + 9,
+            &[("EXISTS s l h t", ":4"), ("PTTL s", ":1")],
+        );
+        let gone = [
+            ("EXISTS s l h t", ":0"),
+            ("TYPE h", "none"),
+            ("TTL s", ":-2"),
+            ("PERSIST s", ":0"),
+            ("EXPIRE s 100", ":0"),
+            ("GET s", "nil"),
+            ("GETEX s PERSIST", "nil"),
+            ("RENAME s x", "-ERR no such key"),
+            ("COPY s x", ":0"),
+            ("SET s w XX", "nil"),
+            ("LPUSHX l b", ":0"),
+            ("LLEN l", ":0"),
+            ("HGETALL h", "[]"),
+            ("HTTL h FIELDS 1 f", "[:-2]"),
+            ("HLEN h", ":0"),
+            ("SCARD t", ":0"),
+            ("DEL s", ":0"),
+            // Nothing is in the way of another type, and no deadline is inherited.
+            ("SADD l m", ":1"),
+            ("TTL l", ":-1"),
+            ("INCR t", ":1"),
+            ("TTL t", ":-1"),
+            ("HSETNX h f w", ":1"),
+            ("HTTL h FIELDS 1 f", "[:-1]"),
+            ("SET s w NX", "OK"),
+            ("TTL s", ":-1"),
+        ];
+        check_at(&mut shard, NOW_MS + 10, &gone);
+    }
+}

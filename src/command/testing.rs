@@ -23,10 +23,16 @@ pub(super) fn shard() -> Shard {
 }
 
 /// Runs each line on the same new shard, and compares the replies as [`run`] writes them.
+#[track_caller]
 pub(super) fn check(lines: &[(&str, &str)]) {
-    let mut shard = shard();
+    check_at(&mut shard(), NOW_MS, lines);
+}
+
+/// As [`check`], on a shard that may have been used, at a time.
+#[track_caller]
+pub(super) fn check_at(shard: &mut Shard, now_ms: u64, lines: &[(&str, &str)]) {
     for (line, expected) in lines {
-        assert_eq!(run(&mut shard, line), *expected, "{line}");
+        assert_eq!(run_at(shard, now_ms, line), *expected, "{line}");
     }
 }
 
@@ -34,6 +40,10 @@ pub(super) fn check(lines: &[(&str, &str)]) {
 /// arrays in brackets, errors as `-ERR …`. An argument `""` is the empty string; `BLOCK` is said
 /// by a command that would wait.
 pub(super) fn run(shard: &mut Shard, line: &str) -> String {
+    run_at(shard, NOW_MS, line)
+}
+
+fn run_at(shard: &mut Shard, now_ms: u64, line: &str) -> String {
     let arguments: Vec<&[u8]> = line
         .split(' ')
         .map(|word| if word == "\"\"" { "" } else { word }.as_bytes())
@@ -43,7 +53,7 @@ pub(super) fn run(shard: &mut Shard, line: &str) -> String {
     let mut out = Vec::new();
     let mut reply = Reply::new(&mut out, Protocol::Resp2);
     let mark = reply.mark();
-    let outcome = shard.transact(NOW_MS, None, |txn| {
+    let outcome = shard.transact(now_ms, None, |txn| {
         let args = &mut Args::new(&arguments);
         match command.run {
             Run::Shard(handler) => handler(txn, args, &mut reply),
