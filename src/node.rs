@@ -92,6 +92,9 @@ fn shards(config: &Config) -> Shards {
     Shards::new(seed, (0..config.shards).map(build).collect())
 }
 
+/// The level of features that this build knows: 2 since ops of closed origins are issued again.
+const FEATURE_LEVEL: u32 = 2;
+
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// Things that are settled in a shard under one hold of its lock.
@@ -107,7 +110,7 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
     let settings = geo::proto::Config {
         own: config.region.id,
         database: config.database.clone(),
-        level: 1,
+        level: FEATURE_LEVEL,
         lanes: Tuning::default().lanes,
         window_bytes: limits::LINK_WINDOW_BYTES,
         relay_window_bytes: limits::RELAY_WINDOW_BYTES,

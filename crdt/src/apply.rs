@@ -94,6 +94,14 @@ pub(crate) fn change_key(
                 register.forget(cx.id, owner, *seen);
             }
         }),
+        Change::RaisePart {
+            field: None,
+            raised,
+        } => keys.change_register(thing, cx, |register| {
+            if let Some(owner) = cx.origins.find(raised.origin) {
+                register.raise(owner, raised, cx.origins);
+            }
+        }),
         Change::Deadline(deadline) => {
             let fact = DeadlineFact {
                 id: cx.id,
@@ -134,7 +142,7 @@ fn remove(
         if state.register().is_some() {
             let register = state.register_mut();
             if bodies.has(Bodies::STRING) {
-                register.remove_seen(cx.seen);
+                register.remove_seen(cx.seen, cx.id);
             }
             if deadlines {
                 register.remove_deadlines(cx.seen);
@@ -161,20 +169,24 @@ const fn container_of(change: &Change<'_>) -> Kind {
         | Change::FieldAdd { .. }
         | Change::FieldRemove { .. }
         | Change::FieldDeadline { .. }
-        | Change::ForgetPart { field: Some(_), .. } => Kind::Hash,
+        | Change::ForgetPart { field: Some(_), .. }
+        | Change::RaisePart { field: Some(_), .. } => Kind::Hash,
         Change::MemberAdd { .. } | Change::MemberRemove { .. } => Kind::Set,
         Change::ScoreSet { .. }
         | Change::ScoreAdd { .. }
         | Change::ScoreRemove { .. }
-        | Change::ForgetScore { .. } => Kind::SortedSet,
+        | Change::ForgetScore { .. }
+        | Change::RaiseScore { .. } => Kind::SortedSet,
         Change::Push { .. }
         | Change::Insert { .. }
         | Change::ElementsRemove { .. }
         | Change::ElementSet { .. } => Kind::List,
         Change::Remove { .. }
         | Change::Flush
+        | Change::Reissue(_)
         | Change::Deadline(_)
         | Change::ForgetPart { field: None, .. }
+        | Change::RaisePart { field: None, .. }
         | Change::StringSet { .. }
         | Change::StringEdit { .. }
         | Change::StringAdd { .. } => Kind::String,
@@ -256,6 +268,9 @@ fn change_hash(
         | Change::FieldDeadline { field, .. }
         | Change::ForgetPart {
             field: Some(field), ..
+        }
+        | Change::RaisePart {
+            field: Some(field), ..
         } => *field,
         _ => return None,
     };
@@ -291,6 +306,11 @@ fn change_hash(
                     register.forget(cx.id, owner, *seen);
                 }
             }),
+            Change::RaisePart { raised, .. } => fields.update(field, cx, |register| {
+                if let Some(owner) = cx.origins.find(raised.origin) {
+                    register.raise(owner, raised, cx.origins);
+                }
+            }),
             _ => fields.update(field, cx, |_| ()),
         },
     );
@@ -307,7 +327,8 @@ fn change_zset(
         Change::ScoreSet { member, .. }
         | Change::ScoreAdd { member, .. }
         | Change::ScoreRemove { member }
-        | Change::ForgetScore { member, .. } => *member,
+        | Change::ForgetScore { member, .. }
+        | Change::RaiseScore { member, .. } => *member,
         _ => return None,
     };
     let updated = zset.change(
@@ -332,6 +353,11 @@ fn change_zset(
             Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
                 if let Some(owner) = cx.origins.find(seen.origin) {
                     register.forget(cx.id, owner, *seen);
+                }
+            }),
+            Change::RaiseScore { raised, .. } => members.update(member, cx, |register| {
+                if let Some(owner) = cx.origins.find(raised.origin) {
+                    register.raise(owner, raised, cx.origins);
                 }
             }),
             _ => members.update(member, cx, |_| ()),

@@ -151,6 +151,18 @@ impl KeyState {
         Some(&mut self.bodies[at])
     }
 
+    /// The latest fact of a body.
+    pub(crate) fn latest(&self, kind: Kind, origins: &Origins) -> Option<Id> {
+        match kind {
+            Kind::String => self
+                .register()
+                .and_then(|register| register.latest(origins)),
+            Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => {
+                self.body(kind).and_then(|body| body.latest(origins))
+            }
+        }
+    }
+
     /// Drops containers that hold nothing at all.
     pub(crate) fn drop_void(&mut self) {
         self.bodies.retain(|body| !body.is_void());
@@ -188,14 +200,7 @@ pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) 
     let Some(second) = kinds.next() else {
         return Some(first);
     };
-    let latest = |kind| match kind {
-        Kind::String => state
-            .register()
-            .and_then(|register| register.latest(origins)),
-        Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => {
-            state.body(kind).and_then(|body| body.latest(origins))
-        }
-    };
+    let latest = |kind| state.latest(kind, origins);
     let all = [first, second].into_iter().chain(kinds);
     all.max_by(|&a, &b| match (latest(a), latest(b)) {
         (Some(a), Some(b)) => origins.compare(a, b),

@@ -11,7 +11,7 @@
 use crate::number::Number;
 use crate::origin::Origin;
 use crate::position::Position;
-use crate::stamp::Dot;
+use crate::stamp::{Dot, Stamp};
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +162,46 @@ pub enum Change<'a> {
         /// The new value.
         value: &'a [u8],
     },
+    /// Says that this op issues again one of a closed origin that turned up late: this one.
+    Reissue(Stamp),
+    /// Raises the counter part of a closed origin, of the string or of a hash field.
+    RaisePart {
+        /// The hash field, or `None` for the string.
+        field: Option<&'a [u8]>,
+        /// What the part becomes.
+        raised: Box<Raised<Number>>,
+    },
+    /// Raises the counter part of a closed origin of a score.
+    RaiseScore {
+        /// The member.
+        member: &'a [u8],
+        /// What the part becomes.
+        raised: Box<Raised<f64>>,
+    },
+}
+
+impl Change<'_> {
+    /// Whether it is about no one key.
+    pub const fn is_keyless(&self) -> bool {
+        matches!(self, Self::Flush | Self::Reissue(_))
+    }
+}
+
+/// What becomes of the counter part of a closed origin by an increment that turned up late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Raised<S> {
+    /// Whose part.
+    pub origin: Origin,
+    /// The increment that started it.
+    pub birth: Dot,
+    /// The last increment before this one, or zero where this one started it.
+    pub from: Dot,
+    /// The running sum there.
+    pub from_sum: S,
+    /// This increment.
+    pub at: Dot,
+    /// The running sum here.
+    pub sum: S,
 }
 
 /// The insertion that made a list element.

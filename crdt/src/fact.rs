@@ -54,6 +54,11 @@ impl Origins {
         OriginIx(ix)
     }
 
+    /// How many there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// The number of an origin, if it has one. O(origins), of which there are few.
     pub(crate) fn find(&self, origin: Origin) -> Option<OriginIx> {
         self.known
@@ -121,6 +126,8 @@ pub(crate) enum Seen<'a> {
     All,
     /// Facts up to these times, by number of their origin.
     UpTo(&'a [Time]),
+    /// These, and the ops named besides.
+    And(&'a [Time], &'a [(OriginIx, Time)]),
 }
 
 impl Seen<'_> {
@@ -131,12 +138,20 @@ impl Seen<'_> {
 
     /// Whether it covers what `origin` did at `time`.
     pub(crate) fn covers_time(self, origin: OriginIx, time: Time) -> bool {
+        let is_up_to = |times: &[Time]| {
+            let covered = times.get(usize::from(origin.0));
+            covered.is_some_and(|&covered| time <= covered)
+        };
         match self {
             Self::All => true,
-            Self::UpTo(times) => times
-                .get(usize::from(origin.0))
-                .is_some_and(|&covered| time <= covered),
+            Self::UpTo(times) => is_up_to(times),
+            Self::And(times, also) => is_up_to(times) || also.contains(&(origin, time)),
         }
+    }
+
+    /// Whether it is known that nothing can come of an origin any more.
+    pub(crate) fn has_closed(self, origin: OriginIx) -> bool {
+        matches!(self, Self::UpTo(_)) && self.covers_time(origin, Time::MAX)
     }
 }
 

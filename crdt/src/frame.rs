@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, put_effect, put_origin, put_varint, put_version};
-use crate::effect::{Change, Effect};
+use crate::effect::Effect;
 use crate::origin::Origin;
 use crate::stamp::{Stamp, Time};
 use crate::version::Version;
@@ -273,7 +273,7 @@ impl<'a> Effects<'a> {
     fn read(&mut self) -> Result<Option<Effect<'a>>, DecodeError> {
         let effect = self.reader.effect(self.key)?;
         if let Some(effect) = &effect
-            && !matches!(effect.change, Change::Flush)
+            && !effect.change.is_keyless()
         {
             self.key = Some(effect.key);
         }

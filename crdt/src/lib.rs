@@ -22,6 +22,7 @@ mod expired;
 mod fact;
 mod frame;
 mod index;
+mod late;
 mod list;
 mod names;
 mod number;
@@ -31,10 +32,12 @@ mod position;
 mod prefetch;
 mod register;
 mod sequence;
+mod settling;
 mod slot;
 mod stamp;
 mod state;
 mod survey;
+mod sweep;
 mod table;
 mod thin;
 mod version;
@@ -43,10 +46,11 @@ mod view;
 pub use body::Kind;
 pub use codec::DecodeError;
 pub use effect::{
-    Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
+    Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, Raised, SeenPart,
 };
 pub use expired::KeyField;
 pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
+pub use late::{Left, Past};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};
 pub use position::{Position, Side, Step};

@@ -64,6 +64,13 @@ impl ListBody {
         })
     }
 
+    /// The insertion of the element at a position, and what was last written into it.
+    pub(crate) fn element_at(&self, at: &Position, origins: &Origins) -> Option<(Id, Id)> {
+        let element = self.elements.get(self.rank(at, origins))?;
+        let is_there = self.position_of(element, origins) == *at;
+        is_there.then(|| (self.born_of(element), self.written(element)))
+    }
+
     /// The latest fact of any element. O(elements).
     pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
         let ids = self

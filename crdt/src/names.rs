@@ -329,7 +329,7 @@ impl<F: Full> Names<F> {
         }
         self.update(thing, cx, |full| {
             let register = full.register_mut();
-            register.remove_seen(cx.seen);
+            register.remove_seen(cx.seen, cx.id);
             if deadlines {
                 register.remove_deadlines(cx.seen);
             }
@@ -417,7 +417,12 @@ impl<F: Full> Names<F> {
             register.queued = false;
         }
         settle(full, stable, thing.digest, cx);
-        let queue = wants_settling(full);
+        let mut queue = wants_settling(full);
+        if full.register().is_some() {
+            let register = full.register_mut();
+            queue |= !register.queued && register.waits_to_fold(stable);
+            register.queued |= queue;
+        }
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
         debug_assert_eq!(
             before,

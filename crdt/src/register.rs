@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 
 use crate::edit::OwnedEdit;
-use crate::effect::{Attached, Deadline, Increment, SeenPart};
+use crate::effect::{Attached, Deadline, Increment, Raised, SeenPart};
 use crate::entry::Compact;
 use crate::fact::{Id, OriginIx, Origins, Seen, mix};
 use crate::number::Number;
@@ -26,6 +26,9 @@ pub(crate) trait Sum: Copy + Default + PartialEq + std::fmt::Debug {
     fn minus(self, other: Self) -> Self;
     /// The value of a text with what the live parts add, or `None` where the text hides them.
     fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>>;
+    /// The text that stands for `text` with what a part adds, whatever is added later, if there is
+    /// one. Doubles do not add up alike in another order, so there is none.
+    fn fold(text: Option<&[u8]>, part: Self) -> Option<Vec<u8>>;
 }
 
 /// No counter parts: set members.
@@ -38,6 +41,10 @@ impl Sum for NoSum {
     }
 
     fn total(_: Option<&[u8]>, _: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn fold(_: Option<&[u8]>, _: Self) -> Option<Vec<u8>> {
         None
     }
 }
@@ -54,6 +61,19 @@ impl Sum for Number {
         };
         Some(added.fold(base, |total, part| total + part).to_text())
     }
+
+    fn fold(text: Option<&[u8]>, part: Self) -> Option<Vec<u8>> {
+        let base = match text.map(Self::parse) {
+            Some(Some(base)) => base,
+            // It hides its parts, and so do all that are written over it.
+            Some(None) => return text.map(<[u8]>::to_vec),
+            None => Self::ZERO,
+        };
+        let total = base + part;
+        let text = total.to_text();
+        let read = Self::parse(&text).and_then(Self::in_units);
+        (read.is_some() && read == total.in_units()).then_some(text)
+    }
 }
 
 impl Sum for f64 {
@@ -68,6 +88,10 @@ impl Sum for f64 {
         let total = added.fold(base, |total, part| total + part);
         let total = if total.is_nan() { 0.0 } else { total };
         Some(total.to_le_bytes().to_vec())
+    }
+
+    fn fold(_: Option<&[u8]>, _: Self) -> Option<Vec<u8>> {
+        None
     }
 }
 
@@ -90,21 +114,24 @@ pub(crate) struct Folded {
     pub(crate) digest: u64,
     /// The longest deadline that they carried, and whose fact did.
     pub(crate) carried: Option<(u64, OriginIx)>,
+    /// Whether counter parts are among them.
+    pub(crate) has_parts: bool,
 }
 
 impl Folded {
-    const fn new(last: Id) -> Self {
+    pub(crate) const fn new(last: Id) -> Self {
         Self {
             last,
             digest: 0,
             carried: None,
+            has_parts: false,
         }
     }
 }
 
 impl Folded {
     /// Takes a deadline along if it is the longest; of equal ones that of the lowest region.
-    fn carry(&mut self, ms: u64, origin: OriginIx, origins: &Origins) {
+    pub(crate) fn carry(&mut self, ms: u64, origin: OriginIx, origins: &Origins) {
         let rank = |(ms, origin)| (ms, Reverse(origins.get(origin).region));
         let fresh = (ms, origin);
         if self.carried.is_none_or(|old| rank(old) < rank(fresh)) {
@@ -119,7 +146,7 @@ impl Base {
         self.folded.as_ref()?.carried
     }
 
-    fn drop_carried(&mut self) {
+    pub(crate) fn drop_carried(&mut self) {
         if let Some(folded) = &mut self.folded {
             folded.carried = None;
         }
@@ -146,15 +173,49 @@ pub(crate) struct Part<S> {
     /// The removal that set `removed_at`.
     pub(crate) remover: Option<Id>,
     pub(crate) carried: Option<u64>,
+    /// The increment, and the sum there, before those that turned up late.
+    pub(crate) raised: Option<Box<(Dot, S)>>,
 }
 
 impl<S: Sum> Part<S> {
+    /// Whether it will not change any more, and has not been found to have changed after that.
+    pub(crate) fn can_fold(&self, stable: Seen<'_>) -> bool {
+        self.is_live() && self.raised.is_none() && stable.has_closed(self.origin)
+    }
+
     /// Whether it counts.
     pub(crate) fn is_live(&self) -> bool {
         self.removed_at < self.at
     }
 
-    fn at_id(&self) -> Id {
+    /// Removes what a removal saw of it, by its own identity.
+    fn remove(&mut self, id: Id, at: Dot, sum: S) {
+        if self.removed_at < at {
+            self.removed_at = at;
+            self.removed = sum;
+            self.remover = Some(id);
+        }
+        // The deadline was carried by what came in time, which is gone.
+        if self.raised.is_some() && self.before_late().0 <= self.removed_at {
+            self.carried = None;
+        }
+    }
+
+    /// The last increment that came in time, and the sum there.
+    pub(crate) fn before_late(&self) -> (Dot, S) {
+        let last = (self.at, self.sum);
+        self.raised.as_ref().map_or(last, |before| **before)
+    }
+
+    /// Removes all of it, if that was seen. What turned up late was not: who saw that names it.
+    fn remove_seen(&mut self, seen: Seen<'_>, id: Id) {
+        let (at, sum) = self.before_late();
+        if seen.covers_time(self.origin, at.time) {
+            self.remove(id, at, sum);
+        }
+    }
+
+    pub(crate) fn at_id(&self) -> Id {
         Id {
             time: self.at.time,
             index: self.at.index,
@@ -245,6 +306,12 @@ impl<S: Sum> Register<S> {
         self.parts.iter().filter(|part| part.is_live())
     }
 
+    /// Whether counter parts have been folded into what is read.
+    pub(crate) fn has_folded_parts(&self) -> bool {
+        let folded = |base: &Base| base.folded.as_ref().is_some_and(|f| f.has_parts);
+        self.bases.first().is_some_and(folded)
+    }
+
     /// The part of one origin.
     pub(crate) fn part(&self, origin: OriginIx) -> Option<&Part<S>> {
         self.parts.iter().find(|part| part.origin == origin)
@@ -291,12 +358,12 @@ impl<S: Sum> Register<S> {
 }
 
 impl<S: Sum> Part<S> {
+    /// Of how far it goes and from where it counts, apart: what was folded and what turned up after
+    /// that add up to the whole.
     pub(crate) fn digest(&self, thing: u64, origins: &Origins) -> u64 {
         let hash = |dot| origins.hash_dot(self.origin, dot);
-        mix(
-            mix(thing, hash(self.birth)),
-            mix(hash(self.at), hash(self.removed_at)),
-        )
+        let part = mix(thing, hash(self.birth));
+        mix(part, hash(self.at)) ^ mix(part, hash(self.removed_at))
     }
 }
 
@@ -307,10 +374,14 @@ pub(crate) const fn deadline_digest(thing: u64, ms: u64) -> u64 {
 
 /// Changing. Each method is one effect.
 impl<S: Sum> Register<S> {
-    /// Removes the bases and edits that were seen.
-    pub(crate) fn remove_seen(&mut self, seen: Seen<'_>) {
+    /// Removes the bases and edits that were seen, and the parts that were seen to their end: who
+    /// has folded one into a base does not name it any more.
+    pub(crate) fn remove_seen(&mut self, seen: Seen<'_>, id: Id) {
         self.bases.retain(|base| !seen.covers(base.id));
         self.edits.retain(|edit| !seen.covers(edit.id));
+        for part in &mut self.parts {
+            part.remove_seen(seen, id);
+        }
     }
 
     /// Removes what was seen and says when it ends.
@@ -328,7 +399,7 @@ impl<S: Sum> Register<S> {
             }
         }
         for part in &mut self.parts {
-            if seen.covers_time(part.origin, part.at.time) {
+            if seen.covers_time(part.origin, part.before_late().0.time) {
                 part.carried = None;
             }
         }
@@ -336,7 +407,7 @@ impl<S: Sum> Register<S> {
 
     /// Replaces what was seen by a base.
     pub(crate) fn set(&mut self, base: Base, seen: Seen<'_>, origins: &Origins) {
-        self.remove_seen(seen);
+        self.remove_seen(seen, base.id);
         if base.attached != Attached::Nothing {
             self.remove_deadlines(seen);
         }
@@ -376,12 +447,9 @@ impl<S: Sum> Register<S> {
             removed: S::default(),
             remover: None,
             carried,
+            raised: None,
         };
-        let rank = |ix| origins.get(ix);
-        match self
-            .parts
-            .binary_search_by_key(&rank(id.origin), |part| rank(part.origin))
-        {
+        match self.find_part(id.origin, origins) {
             Err(at) => self.parts.insert(at, fresh),
             Ok(at) => {
                 let part = &mut self.parts[at];
@@ -398,15 +466,52 @@ impl<S: Sum> Register<S> {
         }
     }
 
+    /// Where the part of an origin is, or would be.
+    fn find_part(&self, owner: OriginIx, origins: &Origins) -> Result<usize, usize> {
+        let owner = origins.get(owner);
+        self.parts
+            .binary_search_by_key(&owner, |part| origins.get(part.origin))
+    }
+
+    /// Takes note of an increment of a closed origin that turned up late. Where its part is gone,
+    /// folded or removed, what it was before is what is gone.
+    pub(crate) fn raise(&mut self, owner: OriginIx, raised: &Raised<S>, origins: &Origins) {
+        let before = Box::new((raised.from, raised.from_sum));
+        let fresh = Part {
+            origin: owner,
+            birth: raised.birth,
+            at: raised.at,
+            sum: raised.sum,
+            removed_at: raised.from,
+            removed: raised.from_sum,
+            remover: None,
+            carried: None,
+            raised: Some(before),
+        };
+        match self.find_part(owner, origins) {
+            Err(at) => self.parts.insert(at, fresh),
+            Ok(at) => {
+                let part = &mut self.parts[at];
+                match raised.birth.cmp(&part.birth) {
+                    Ordering::Greater => *part = fresh,
+                    Ordering::Equal if part.at < raised.at => {
+                        part.raised = part.raised.take().or(fresh.raised);
+                        part.at = raised.at;
+                        part.sum = raised.sum;
+                    }
+                    Ordering::Less | Ordering::Equal => {}
+                }
+            }
+        }
+    }
+
     /// Removes what a removal saw of a part.
     pub(crate) fn forget(&mut self, id: Id, owner: OriginIx, seen: SeenPart<S>) {
         let Some(part) = self.parts.iter_mut().find(|part| part.origin == owner) else {
             return;
         };
-        if part.birth == seen.birth && part.removed_at < seen.at {
-            part.removed_at = seen.at;
-            part.removed = seen.sum;
-            part.remover = Some(id);
+        if part.birth == seen.birth {
+            part.remove(id, seen.at, seen.sum);
         }
     }
 
@@ -416,133 +521,6 @@ impl<S: Sum> Register<S> {
         if self.deadlines.iter().all(|other| other.id != fact.id) {
             self.deadlines.push(fact);
         }
-    }
-}
-
-/// Settling: dropping and folding what is stable. Changes no later read, and no digest.
-impl<S: Sum> Register<S> {
-    /// Whether there is something that will be dropped or folded one day.
-    pub(crate) fn is_unsettled(&self, exists: bool) -> bool {
-        1 < self.bases.len()
-            || !self.edits.is_empty()
-            || self.parts.iter().any(|part| !part.is_live())
-            || 1 < self.deadlines.len()
-            || self
-                .deadlines
-                .iter()
-                .any(|fact| !exists || fact.deadline == Deadline::Never)
-    }
-
-    /// Drops and folds what `stable` covers; `exists` says whether the thing has a value here or
-    /// in another body.
-    pub(crate) fn settle(&mut self, stable: Seen<'_>, exists: bool, thing: u64, origins: &Origins) {
-        if 1 < self.bases.len() {
-            let mut winner = true;
-            self.bases
-                .retain(|base| std::mem::take(&mut winner) || !stable.covers(base.id));
-        }
-        self.parts.retain(|part| {
-            part.is_live() || !part.remover.is_some_and(|remover| stable.covers(remover))
-        });
-        self.fold_edits(stable, thing, origins);
-        self.settle_deadlines(stable, exists, origins);
-    }
-
-    fn fold_edits(&mut self, stable: Seen<'_>, thing: u64, origins: &Origins) {
-        if self
-            .bases
-            .first()
-            .is_some_and(|base| !stable.covers(base.id))
-        {
-            return;
-        }
-        let count = self
-            .edits
-            .iter()
-            .take_while(|edit| stable.covers(edit.id))
-            .count();
-        for fact in self.edits.drain(..count) {
-            let Some(base) = self.bases.first_mut() else {
-                let mut value = Vec::new();
-                fact.edit.as_edit().apply(&mut value);
-                let folded = fact.carried.map(|ms| {
-                    let mut folded = Folded::new(fact.id);
-                    folded.carry(ms, fact.id.origin, origins);
-                    Box::new(folded)
-                });
-                let attached = Attached::Nothing;
-                self.bases.push(Base {
-                    id: fact.id,
-                    attached,
-                    value,
-                    folded,
-                });
-                continue;
-            };
-            fact.edit.as_edit().apply(&mut base.value);
-            let folded = base
-                .folded
-                .get_or_insert_with(|| Box::new(Folded::new(fact.id)));
-            folded.last = fact.id;
-            folded.digest ^= mix(thing, origins.hash(fact.id));
-            if let Some(ms) = fact.carried {
-                folded.carry(ms, fact.id.origin, origins);
-            }
-        }
-    }
-
-    fn settle_deadlines(&mut self, stable: Seen<'_>, exists: bool, origins: &Origins) {
-        // Of equal ones every replica keeps the same, for the region that set it removes the thing.
-        let rank =
-            |fact: &DeadlineFact| (fact.deadline, Reverse(origins.get(fact.id.origin).region));
-        let settled = self.deadlines.iter().filter(|fact| stable.covers(fact.id));
-        let longest = settled.max_by(|a, b| {
-            let by_rank = rank(a).cmp(&rank(b));
-            by_rank.then_with(|| origins.compare(a.id, b.id))
-        });
-        if let Some(&DeadlineFact { id, deadline }) = longest {
-            self.deadlines.retain(|fact| {
-                fact.id == id || deadline < fact.deadline || !stable.covers(fact.id)
-            });
-            self.drop_beaten(stable, deadline);
-        }
-        if let [fact] = self.deadlines.as_slice()
-            && stable.covers(fact.id)
-            && (!exists || (fact.deadline == Deadline::Never && self.stands_alone()))
-        {
-            self.deadlines.clear();
-        }
-    }
-
-    /// Drops stable deadlines that belong to a base, an edit or a part, and that lose against one
-    /// that stands for itself and is stable.
-    fn drop_beaten(&mut self, stable: Seen<'_>, longest: Deadline) {
-        for base in self.bases.iter_mut().filter(|base| stable.covers(base.id)) {
-            base.drop_carried();
-            if let Attached::Deadline(deadline) = base.attached
-                && deadline <= longest
-            {
-                base.attached = Attached::Nothing;
-            }
-        }
-        for edit in &mut self.edits {
-            if stable.covers(edit.id) {
-                edit.carried = None;
-            }
-        }
-        for part in &mut self.parts {
-            if stable.covers_time(part.origin, part.at.time) {
-                part.carried = None;
-            }
-        }
-    }
-
-    /// Whether no deadline but the one that stands for itself would count without it.
-    fn stands_alone(&self) -> bool {
-        let ends = |base: &Base| base.attached.finite().is_some() || base.carried().is_some();
-        !self.bases.iter().any(ends)
-            && self.edits.iter().all(|edit| edit.carried.is_none())
-            && self.parts.iter().all(|part| part.carried.is_none())
     }
 }
 

@@ -4,7 +4,7 @@
 //! keeps up, by difference, what would be dear to compute: a digest per slot, the number of keys,
 //! the deadlines in order, and the list of things that wait to become stable.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::apply::{FieldEnds, Inner, Place, change_key, settle_part, thing_of};
 use crate::body::{Body, KeyState, Kind};
@@ -16,6 +16,7 @@ use crate::origin::Origin;
 use crate::prefetch::prefetch;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
+use crate::sweep::Walk;
 use crate::version::Version;
 
 /// One slot.
@@ -27,11 +28,11 @@ pub(crate) struct SlotState {
 
 /// Something that waits to become stable.
 #[derive(Debug)]
-struct Unsettled {
+pub(crate) struct Unsettled {
     /// When it does, it settles.
-    latest: Id,
-    key: Box<[u8]>,
-    place: Place,
+    pub(crate) latest: Id,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) place: Place,
 }
 
 /// Where the slots of a state are in memory. Needs no lock, for nothing is read by it.
@@ -74,11 +75,16 @@ pub struct State {
     unsettled: VecDeque<Unsettled>,
     /// What the op being applied had seen.
     cover: Vec<Time>,
+    /// Ops of closed origins that have been issued again, and as what.
+    pub(crate) reissued: BTreeMap<Stamp, Stamp>,
     /// The last op applied of each origin, by number.
     applied: Vec<Time>,
     /// What was applied when the open round of settling began.
     barrier: Vec<Time>,
     rounds: Rounds,
+    /// How many origins had closed when the last walk began that looked for their counter parts.
+    pub(crate) swept: usize,
+    pub(crate) walk: Option<Walk>,
 }
 
 impl State {
@@ -95,9 +101,12 @@ impl State {
             field_ends: Endings::default(),
             unsettled: VecDeque::new(),
             cover: Vec::new(),
+            reissued: BTreeMap::new(),
             applied: Vec::new(),
             barrier: Vec::new(),
             rounds: Rounds::default(),
+            swept: 0,
+            walk: None,
         }
     }
 
@@ -129,6 +138,11 @@ impl State {
         }
     }
 
+    /// As what an op of a closed origin has been issued again, if it has.
+    pub fn reissued(&self, of: Stamp) -> Option<Stamp> {
+        self.reissued.get(&of).copied()
+    }
+
     /// Applies effect `index` of an op that has begun, on a key of this shard, or on all for
     /// [`Change::Flush`]. Costs O(1) expected for effects on one thing, O(log n) in sorted sets and
     /// lists, O(n) for removals of whole containers.
@@ -140,6 +154,12 @@ impl State {
         };
         if matches!(change, Change::Flush) {
             self.flush(op, id);
+        } else if let Change::Reissue(of) = change {
+            // A part of it may be raised, though nothing of its origin ever came.
+            self.origins.number(of.origin);
+            let origin = self.origins.get(op.origin);
+            let time = op.time;
+            self.reissued.insert(*of, Stamp { time, origin });
         } else {
             self.apply_to_key(op, id, key, change);
         }
@@ -231,24 +251,20 @@ impl State {
             self.rounds.open = self.rounds.open.wrapping_add(1);
             self.barrier.clone_from(&self.applied);
         }
+        let is_walking = self.sweep(stable, limit);
         // What is put back waits for a later call.
         let waiting = self.unsettled.len();
         for _ in 0..limit.min(waiting) {
-            let Some(next) = self.unsettled.front() else {
-                return false;
-            };
-            if !stable.covers(next.latest) {
-                return false;
-            }
-            let Some(next) = self.unsettled.pop_front() else {
-                return false;
+            let is_due = |next: &mut Unsettled| stable.covers(next.latest);
+            let Some(next) = self.unsettled.pop_front_if(is_due) else {
+                return is_walking;
             };
             self.settle_thing(next, stable);
         }
-        limit < waiting
+        is_walking || limit < waiting
     }
 
-    fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {
+    pub(crate) fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {
         let key = self.seed.key(&thing.key);
         let index = self.slot_index(key.slot);
         let slot = &mut self.slots[index];

@@ -25,7 +25,7 @@ pub struct Survey {
     pub deadlines: bool,
     /// When it ends, if it does; milliseconds since 1970, which may be past.
     pub ends_at: Option<u64>,
-    /// Whether the string has counter parts that count.
+    /// Whether the string has counter parts that count, folded ones included.
     pub counts: bool,
     /// What the string's edits weigh, bytes.
     pub edit_bytes: usize,
@@ -232,7 +232,7 @@ pub struct Facts<S> {
     pub edits: usize,
     /// What these weigh, in bytes.
     pub edit_bytes: usize,
-    /// Whether any counter part counts.
+    /// Whether any counter part counts, one that was folded included.
     pub counts: bool,
     /// The size of the winning base, in bytes.
     pub bytes: usize,
@@ -250,7 +250,7 @@ fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<crate::fact::Origin
     Facts {
         edits: register.edits.len(),
         edit_bytes: register.edits.iter().map(|fact| fact.edit.weight()).sum(),
-        counts: register.live_parts().next().is_some(),
+        counts: register.live_parts().next().is_some() || register.has_folded_parts(),
         bytes: register.bases.first().map_or(0, |base| base.value.len()),
         own: own.map(|part| (part.birth, part.sum)),
     }
@@ -286,7 +286,7 @@ fn all_parts<S: Sum>(
 }
 
 impl<S: Sum> Part<S> {
-    fn seen(&self, origins: &Origins) -> SeenPart<S> {
+    pub(crate) fn seen(&self, origins: &Origins) -> SeenPart<S> {
         let Self { birth, at, sum, .. } = *self;
         SeenPart {
             origin: origins.get(self.origin),

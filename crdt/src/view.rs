@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::body::{Body, HashBody, KeyState, Kind, SetBody, SortedSetBody, score_of, visible};
 use crate::effect::ElementId;
-use crate::fact::Origins;
+use crate::fact::{Id, Origins};
 use crate::list::ListBody;
 use crate::names::{Full, Kept, Names};
 use crate::number::Number;
@@ -40,6 +40,17 @@ impl State {
     /// The type that readers see at a key, or `None` if there is no such key.
     pub fn kind(&self, key: &Key<'_>, now_ms: u64) -> Option<Kind> {
         visible(self.live_key(key, now_ms)?, now_ms, &self.origins)
+    }
+
+    /// What readers see at a key, past its deadline or not, and the latest fact of that.
+    pub(crate) fn latest(&self, key: &Key<'_>) -> Option<(Kind, Id)> {
+        let kept = self.key(key)?;
+        let kind = visible(kept, 0, &self.origins)?;
+        let latest = match kept {
+            Kept::Compact(base) => base.id,
+            Kept::Full(state) => state.latest(kind, &self.origins)?,
+        };
+        Some((kind, latest))
     }
 
     /// When a key ends, if it does; milliseconds since 1970, which may be past.

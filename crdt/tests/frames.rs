@@ -2,8 +2,8 @@
 
 use crdt::{
     Attached, Bodies, Change, Deadline, Dot, Edit, Effect, ElementId, End, Epoch, FactId, Frame,
-    FrameError, FrameWriter, Increment, Number, Origin, Position, Region, SeenPart, Side, Stamp,
-    Time, Version,
+    FrameError, FrameWriter, Increment, Number, Origin, Position, Raised, Region, SeenPart, Side,
+    Stamp, Time, Version,
 };
 use proptest::prelude::*;
 
@@ -161,6 +161,45 @@ fn changes() -> Vec<Change<'static>> {
     ]
 }
 
+/// What came with the second level of features.
+fn later_changes() -> Vec<Change<'static>> {
+    let of = Stamp {
+        time: Time(300),
+        origin: origin(2, 7),
+    };
+    let raised = Raised {
+        origin: of.origin,
+        birth: dot(3, 0),
+        from: Dot::default(),
+        from_sum: Number::ZERO,
+        at: dot(300, 2),
+        sum: Number::int(-7),
+    };
+    let score = Raised {
+        origin: of.origin,
+        birth: dot(3, 0),
+        from: dot(299, 1),
+        from_sum: 0.5,
+        at: dot(300, 2),
+        sum: 1.5,
+    };
+    vec![
+        Change::Reissue(of),
+        Change::RaisePart {
+            field: None,
+            raised: Box::new(raised),
+        },
+        Change::RaisePart {
+            field: Some(b"f"),
+            raised: Box::new(raised),
+        },
+        Change::RaiseScore {
+            member: b"m",
+            raised: Box::new(score),
+        },
+    ]
+}
+
 fn deps() -> Version {
     let mut deps: Version = [(origin(2, 7), Time(90)), (origin(3, 1), Time(40))]
         .into_iter()
@@ -171,6 +210,10 @@ fn deps() -> Version {
 
 /// A frame with every change, some on the same key, in ops with and without new deps.
 fn frame() -> Frame {
+    frame_of(&changes())
+}
+
+fn frame_of(changes: &[Change<'static>]) -> Frame {
     let mut writer = FrameWriter::new(3, origin(1, 1_700_000_000_000));
     writer.begin_op(Time(5), &Version::new());
     writer.push(&Effect {
@@ -179,15 +222,11 @@ fn frame() -> Frame {
     });
     writer.end_op();
     writer.seal().expect("one op");
-    for (time, change) in (100..).step_by(3).zip(changes()) {
+    for (time, change) in (100..).step_by(3).zip(changes) {
         let deps = if time < 120 { Version::new() } else { deps() };
         writer.begin_op(Time(time), &deps);
         for key in [b"k1".as_slice(), b"k1", b"", b"k2"] {
-            let key = if matches!(change, Change::Flush) {
-                b""
-            } else {
-                key
-            };
+            let key = if change.is_keyless() { b"" } else { key };
             writer.push(&Effect {
                 key,
                 change: change.clone(),
@@ -200,22 +239,27 @@ fn frame() -> Frame {
 
 #[test]
 fn what_is_written_is_read() {
-    let frame = frame();
+    check_read(&changes());
+    check_read(&later_changes());
+}
+
+#[track_caller]
+fn check_read(changes: &[Change<'static>]) {
+    let frame = frame_of(changes);
     assert_eq!(Frame::parse(frame.bytes().clone()), Ok(frame.clone()));
     assert_eq!(
         (frame.shard(), frame.prev(), frame.first()),
         (3, Time(5), Time(100))
     );
-    assert_eq!(frame.ops() as usize, changes().len());
-    assert_eq!(frame.deps(), &deps());
-    for (op, change) in frame.iter().zip(changes()) {
+    assert_eq!(frame.ops() as usize, changes.len());
+    for (op, change) in frame.iter().zip(changes) {
         let effects: Vec<_> = op.effects().collect();
         assert_eq!(effects.len(), 4);
         assert!(
-            effects.iter().all(|effect| effect.change == change),
+            effects.iter().all(|effect| effect.change == *change),
             "{change:?}"
         );
-        if change != Change::Flush {
+        if !change.is_keyless() {
             let keys: Vec<_> = effects.iter().map(|effect| effect.key).collect();
             assert_eq!(keys, [b"k1".as_slice(), b"k1", b"", b"k2"]);
         }
@@ -247,15 +291,20 @@ fn a_flush_between_effects_loses_no_key() {
     assert_eq!(keys, [b"k".as_slice(), b"", b"k"]);
 }
 
-/// The bytes that the first release writes, which every later one reads.
+/// The bytes that a release writes, which every later one reads: format 1, and what the second
+/// level of features added to it.
 #[test]
-fn the_stored_frame_is_read_and_written_alike() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/frame-v1.bin");
-    if std::env::var_os("MERIDIAN_WRITE_FIXTURES").is_some() {
-        std::fs::write(path, frame().bytes()).expect("the fixture can be written");
+fn the_stored_frames_are_read_and_written_alike() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let later = frame_of(&later_changes());
+    for (name, frame) in [("frame-v1", frame()), ("frame-v1-level2", later)] {
+        let path = format!("{folder}/{name}.bin");
+        if std::env::var_os("MERIDIAN_WRITE_FIXTURES").is_some() {
+            std::fs::write(&path, frame.bytes()).expect("the fixture can be written");
+        }
+        let stored = std::fs::read(path).expect("the fixture is in the repository");
+        assert_eq!(Frame::parse(stored.into()), Ok(frame));
     }
-    let stored = std::fs::read(path).expect("the fixture is in the repository");
-    assert_eq!(Frame::parse(stored.into()), Ok(frame()));
 }
 
 #[test]

@@ -192,7 +192,9 @@ impl Shard {
             }
         }
         self.serve(now_ms);
-        self.settle(SETTLED_AT_ONCE);
+        if 0 < self.state.unsettled() {
+            self.settle(SETTLED_AT_ONCE);
+        }
     }
 
     /// Applies the ops of a frame that come after `skip`. Returns whether none of them panicked.
@@ -227,9 +229,6 @@ impl Shard {
     /// Drops and folds what has become stable, at most `limit` things. Returns whether there may be
     /// more to do at once.
     pub fn settle(&mut self, limit: usize) -> bool {
-        if self.state.unsettled() == 0 {
-            return false;
-        }
         let settle = |shard: &mut Self| shard.state.settle(shard.delivery.stable(), limit);
         self.guarded("settling", settle).unwrap_or(false)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crdt::{Epoch, Frame, Kind, Origin, Region, Seed, Time, Version};
-use geo::proto::{Heartbeat, Offer};
+use geo::proto::{Announcement, Heartbeat, Offer};
 use meridian::oplog::Budget;
 use meridian::shard::{Identity, Peers, Round, Shard};
 use meridian::shards::Shards;
@@ -330,7 +330,13 @@ impl World {
         for from in 0..self.replicas.len() {
             // A hello says which epochs have ended, as every beat does.
             let now = Time::from_ms(self.replicas[from][number].now_ms);
-            let hello = self.replicas[from][number].shard.heartbeat(now);
+            let mut hello = self.replicas[from][number].shard.heartbeat(now);
+            // They would say so once they had heard of it.
+            hello.announced.push(Announcement {
+                region: late_region,
+                below: late.origin().epoch,
+                held: Version::new(),
+            });
             late.heard(hello, region(from), LATE_MS);
         }
         for from in 0..self.replicas.len() {

@@ -15,7 +15,7 @@ mod read;
 pub use read::DecodeError;
 pub(crate) use read::Reader;
 
-use crate::effect::{Attached, Change, Deadline, Edit, Effect, End, SeenPart};
+use crate::effect::{Attached, Change, Deadline, Edit, Effect, End, Raised, SeenPart};
 use crate::number::Number;
 use crate::origin::Origin;
 use crate::position::{Position, Side};
@@ -48,6 +48,10 @@ pub(super) mod tag {
     pub(crate) const INSERT: u8 = 20;
     pub(crate) const ELEMENTS_REMOVE: u8 = 21;
     pub(crate) const ELEMENT_SET: u8 = 22;
+    pub(crate) const REISSUE: u8 = 23;
+    pub(crate) const RAISE_PART: u8 = 24;
+    pub(crate) const RAISE_FIELD_PART: u8 = 25;
+    pub(crate) const RAISE_SCORE: u8 = 26;
 }
 
 /// Writing. Each appends to the buffer.
@@ -133,6 +137,15 @@ fn put_seen<S: Copy>(out: &mut Vec<u8>, seen: &SeenPart<S>, put: fn(&mut Vec<u8>
     put(out, seen.sum);
 }
 
+fn put_raised<S: Copy>(out: &mut Vec<u8>, raised: &Raised<S>, put: fn(&mut Vec<u8>, S)) {
+    put_origin(out, raised.origin);
+    put_dot(out, raised.birth);
+    put_dot(out, raised.from);
+    put(out, raised.from_sum);
+    put_dot(out, raised.at);
+    put(out, raised.sum);
+}
+
 fn put_edit(out: &mut Vec<u8>, edit: Edit<'_>) {
     match edit {
         Edit::Append(bytes) => {
@@ -177,7 +190,7 @@ pub(crate) fn put_effect(
     effect: &Effect<'_>,
     same_key: bool,
 ) -> Option<std::ops::Range<usize>> {
-    let keyless = same_key || matches!(effect.change, Change::Flush);
+    let keyless = same_key || effect.change.is_keyless();
     out.push(tag_of(&effect.change) | if keyless { SAME_KEY } else { 0 });
     let key = (!keyless).then(|| {
         put_bytes(out, effect.key);
@@ -186,6 +199,10 @@ pub(crate) fn put_effect(
     match &effect.change {
         Change::Remove { bodies, deadlines } => out.extend([bodies.bits(), u8::from(*deadlines)]),
         Change::Flush => {}
+        Change::Reissue(of) => {
+            put_origin(out, of.origin);
+            put_varint(out, of.time.0);
+        }
         Change::Deadline(deadline) => put_deadline(out, *deadline),
         Change::ForgetPart { field, seen } => {
             if let Some(field) = field {
@@ -215,7 +232,9 @@ pub(crate) fn put_effect(
         | Change::ScoreSet { .. }
         | Change::ScoreAdd { .. }
         | Change::ScoreRemove { .. }
-        | Change::ForgetScore { .. } => put_part(out, &effect.change),
+        | Change::ForgetScore { .. }
+        | Change::RaisePart { .. }
+        | Change::RaiseScore { .. } => put_part(out, &effect.change),
         Change::Push { .. }
         | Change::Insert { .. }
         | Change::ElementsRemove { .. }
@@ -269,6 +288,16 @@ fn put_part(out: &mut Vec<u8>, change: &Change<'_>) {
             put_bytes(out, member);
             put_seen(out, seen, put_score);
         }
+        Change::RaisePart { field, raised } => {
+            if let Some(field) = field {
+                put_bytes(out, field);
+            }
+            put_raised(out, raised, put_number);
+        }
+        Change::RaiseScore { member, raised } => {
+            put_bytes(out, member);
+            put_raised(out, raised, put_score);
+        }
         _ => {}
     }
 }
@@ -321,5 +350,9 @@ const fn tag_of(change: &Change<'_>) -> u8 {
         Change::Insert { .. } => tag::INSERT,
         Change::ElementsRemove { .. } => tag::ELEMENTS_REMOVE,
         Change::ElementSet { .. } => tag::ELEMENT_SET,
+        Change::Reissue(_) => tag::REISSUE,
+        Change::RaisePart { field: None, .. } => tag::RAISE_PART,
+        Change::RaisePart { field: Some(_), .. } => tag::RAISE_FIELD_PART,
+        Change::RaiseScore { .. } => tag::RAISE_SCORE,
     }
 }

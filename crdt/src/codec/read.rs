@@ -4,7 +4,7 @@
 
 use super::{SAME_KEY, tag};
 use crate::effect::{
-    Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, SeenPart,
+    Attached, Bodies, Change, Deadline, Edit, Effect, ElementId, End, Increment, Raised, SeenPart,
 };
 use crate::number::Number;
 use crate::origin::{Epoch, Origin, Region};
@@ -213,6 +213,31 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn stamp(&mut self) -> Read<Stamp> {
+        let origin = self.origin()?;
+        let time = Time(self.varint()?);
+        Ok(Stamp { time, origin })
+    }
+
+    fn raised<S>(&mut self, sum: fn(&mut Self) -> Read<S>) -> Read<Box<Raised<S>>> {
+        let origin = self.origin()?;
+        let (birth, from) = (self.dot()?, self.dot()?);
+        let from_sum = sum(self)?;
+        let at = self.dot()?;
+        if at <= from {
+            return Err(DecodeError::Bad("a part is not raised"));
+        }
+        let sum = sum(self)?;
+        Ok(Box::new(Raised {
+            origin,
+            birth,
+            from,
+            from_sum,
+            at,
+            sum,
+        }))
+    }
+
     fn edit(&mut self) -> Read<Edit<'a>> {
         match self.byte()? {
             0 => Ok(Edit::Append(self.bytes()?)),
@@ -276,8 +301,10 @@ impl<'a> Reader<'a> {
         }
         let tag = byte & !SAME_KEY;
         let key = match (byte & SAME_KEY != 0, tag, key) {
-            (true, tag::FLUSH, _) => &[],
-            (false, tag::FLUSH, _) => return Err(DecodeError::Bad("a flush has a key")),
+            (true, tag::FLUSH | tag::REISSUE, _) => &[],
+            (false, tag::FLUSH | tag::REISSUE, _) => {
+                return Err(DecodeError::Bad("what is about no one key has one"));
+            }
             (true, _, Some(key)) => key,
             (true, _, None) => {
                 return Err(DecodeError::Bad("the first effect of an op has no key"));
@@ -313,6 +340,20 @@ impl<'a> Reader<'a> {
                     carried: self.carried()?,
                 }
             }
+            tag::PUSH..=tag::ELEMENT_SET => self.element(tag)?,
+            tag::REISSUE => Change::Reissue(self.stamp()?),
+            tag::RAISE_PART => Change::RaisePart {
+                field: None,
+                raised: self.raised(Self::number)?,
+            },
+            _ => self.part(tag)?,
+        };
+        Ok(Some(Effect { key, change }))
+    }
+
+    /// A change of an element of a list.
+    fn element(&mut self, tag: u8) -> Read<Change<'a>> {
+        Ok(match tag {
             tag::PUSH => {
                 let end = if self.flag()? { End::Tail } else { End::Head };
                 Change::Push {
@@ -336,14 +377,17 @@ impl<'a> Reader<'a> {
                     value: self.bytes()?,
                 }
             }
-            _ => self.part(tag)?,
-        };
-        Ok(Some(Effect { key, change }))
+            _ => return Err(DecodeError::UnknownEffect(tag)),
+        })
     }
 
     /// A change of a field or member.
     fn part(&mut self, tag: u8) -> Read<Change<'a>> {
-        if !(tag::FORGET_FIELD_PART..=tag::SCORE_REMOVE).contains(&tag) {
+        let is_part = matches!(
+            tag,
+            tag::FORGET_FIELD_PART..=tag::SCORE_REMOVE | tag::RAISE_FIELD_PART | tag::RAISE_SCORE
+        );
+        if !is_part {
             return Err(DecodeError::UnknownEffect(tag));
         }
         let name = self.bytes()?;
@@ -392,6 +436,14 @@ impl<'a> Reader<'a> {
                 increment: self.increment(Self::score)?,
             },
             tag::SCORE_REMOVE => Change::ScoreRemove { member },
+            tag::RAISE_FIELD_PART => Change::RaisePart {
+                field: Some(field),
+                raised: self.raised(Self::number)?,
+            },
+            tag::RAISE_SCORE => Change::RaiseScore {
+                member,
+                raised: self.raised(Self::score)?,
+            },
             _ => return Err(DecodeError::UnknownEffect(tag)),
         })
     }

@@ -97,6 +97,7 @@ fn step(share: u32) -> impl Strategy<Value = Step> {
         8 => (0_usize..3, 0_usize..4).prop_map(|(region, nth)| Step::Deliver { region, nth }),
         2 => (0_usize..3, 1_usize..4).prop_map(|(region, limit)| Step::Settle { region, limit }),
         1 => (0_usize..3, any::<bool>()).prop_map(|(region, lose)| Step::Fail { region, lose }),
+        1 => (0_usize..3, 0_usize..3).prop_map(|(region, place)| Step::Late { region, place }),
     ]
 }
 
@@ -160,7 +161,7 @@ proptest! {
         steps in prop::collection::vec(step(12), 1..40)
     ) {
         let mut cluster = Cluster::new(1);
-        for step in steps.iter().filter(|step| !matches!(step, Step::Fail { .. })) {
+        for step in steps.iter().filter(|step| !matches!(step, Step::Fail { .. } | Step::Late { .. })) {
             cluster.step(step);
             let state = &cluster.replicas[0].state;
             prop_assert_eq!(state.unsettled(), 0);

@@ -1,6 +1,7 @@
 //! Regions that write, exchange ops, fail and collect, against the reference model.
 
 mod cluster;
+mod ended;
 mod laws;
 mod model;
 mod regressions;

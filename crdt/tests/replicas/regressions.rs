@@ -10,13 +10,13 @@ const BEFORE_ALL_DEADLINES: u64 = 0;
 const AFTER_ALL_DEADLINES: u64 = 100;
 
 /// Regions, and a wall clock that moves with every command.
-struct Story {
-    cluster: Cluster,
-    wall_ms: u64,
+pub(crate) struct Story {
+    pub(crate) cluster: Cluster,
+    pub(crate) wall_ms: u64,
 }
 
 impl Story {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             cluster: Cluster::new(3),
             wall_ms: 0,
@@ -24,7 +24,7 @@ impl Story {
     }
 
     /// A command at a region, later than all before it.
-    fn run(&mut self, region: usize, intent: Intent) -> &mut Self {
+    pub(crate) fn run(&mut self, region: usize, intent: Intent) -> &mut Self {
         self.transact(region, vec![intent])
     }
 
@@ -47,7 +47,7 @@ impl Story {
     }
 
     /// Delivers everything.
-    fn sync(&mut self) -> &mut Self {
+    pub(crate) fn sync(&mut self) -> &mut Self {
         for region in 0..3 {
             while self.cluster.deliver(region, 0) {
                 self.cluster.replicas[region].check();
@@ -62,19 +62,19 @@ impl Story {
         self
     }
 
-    fn collect(&mut self, region: usize) -> &mut Self {
+    pub(crate) fn collect(&mut self, region: usize) -> &mut Self {
         self.cluster.settle(region, usize::MAX);
         self.cluster.replicas[region].check();
         self
     }
 
     /// A new primary that lacks the last op of the old one.
-    fn lose(&mut self, region: usize) -> &mut Self {
+    pub(crate) fn lose(&mut self, region: usize) -> &mut Self {
         self.cluster.fail(region, true);
         self
     }
 
-    fn look(&self, region: usize) -> Look {
+    pub(crate) fn look(&self, region: usize) -> Look {
         let state = &self.cluster.replicas[region].state;
         Look::at(state, KEYS[0], BEFORE_ALL_DEADLINES)
     }
@@ -82,7 +82,7 @@ impl Story {
     /// Delivers everything, and checks that the string is what it should be in all regions, before
     /// all is collected and after.
     #[track_caller]
-    fn ends_as(&mut self, expected: &str) {
+    pub(crate) fn ends_as(&mut self, expected: &str) {
         for region in 0..3 {
             while self.cluster.deliver(region, 0) {}
             let string = self.look(region).string.map(String::from_utf8);
@@ -94,15 +94,15 @@ impl Story {
     }
 }
 
-fn set(value: &str) -> Intent {
+pub(crate) fn set(value: &str) -> Intent {
     Intent::Set(value.into(), PLAIN)
 }
 
-fn append(value: &str) -> Intent {
+pub(crate) fn append(value: &str) -> Intent {
     Intent::Append(value.into())
 }
 
-const X: u8 = b'x';
+pub(crate) const X: u8 = b'x';
 
 #[test]
 fn falling_sum() {

@@ -6,6 +6,11 @@
 //! somebody has announced. Once all members have announced, the highest time announced is final:
 //! ops up to it may come from anybody, and whoever holds it closes the origin. Every start of a
 //! region closes what was before, also the first, when that is nothing.
+//!
+//! All regions must close an origin at the same time, or one would hold ops that another takes for
+//! held. So an announcement counts only if it was made by a region that knew of every epoch that we
+//! know of: what a region got from a life that has ended since, and with it its announcement, is
+//! announced by itself by then.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +19,8 @@ use crdt::{Epoch, Origin, Region, Time, Version};
 
 use super::message::Announcement;
 
-/// How many closed origins are remembered with the time at which they were closed. One that is
-/// forgotten counts as closed before its first op, and a region that starts with nothing is not
-/// told of it.
+/// How many closed origins are remembered with the time at which they were closed. Ops of one that
+/// is forgotten count as known, and a region that starts with nothing is not told of it.
 const CLOSED_MAX: usize = 256;
 
 /// See the module.
@@ -28,6 +32,8 @@ pub(super) struct Closing {
     said: BTreeMap<(Region, Region), Announcement>,
     /// Where origins were closed.
     closed: BTreeMap<Origin, Time>,
+    /// Below these, origins are forgotten.
+    forgotten: BTreeMap<Region, Epoch>,
 }
 
 impl Closing {
@@ -110,6 +116,9 @@ impl Closing {
         let below = self.newest(region)?;
         let mut ends: BTreeMap<Origin, Time> = BTreeMap::new();
         for &member in members {
+            if !self.knew_all(member, members) {
+                return None;
+            }
             let said = self
                 .said
                 .get(&(member, region))
@@ -122,11 +131,23 @@ impl Closing {
         Some((below, ends))
     }
 
+    /// Whether a member has last announced when it knew of every epoch of members that we know of.
+    fn knew_all(&self, member: Region, members: &BTreeSet<Region>) -> bool {
+        members.iter().all(|&region| {
+            let said = self.said.get(&(member, region)).map(|said| said.below);
+            self.newest(region) <= said
+        })
+    }
+
     /// Notes where origins were closed.
     pub(super) fn close(&mut self, ends: BTreeMap<Origin, Time>) {
         self.closed.extend(ends);
         while CLOSED_MAX < self.closed.len() {
-            self.closed.pop_first();
+            let Some((origin, _)) = self.closed.pop_first() else {
+                return;
+            };
+            let below = self.forgotten.entry(origin.region).or_default();
+            *below = Epoch(origin.epoch.0 + 1).max(*below);
         }
     }
 
@@ -135,8 +156,12 @@ impl Closing {
         self.closed.iter().map(|(&origin, &end)| (origin, end))
     }
 
-    /// Where a closed origin was closed.
+    /// Where a closed origin was closed: before its first op, if nobody held any.
     pub(super) fn end(&self, origin: Origin) -> Time {
+        let forgotten = self.forgotten.get(&origin.region);
+        if forgotten.is_some_and(|&below| origin.epoch < below) {
+            return Time::MAX;
+        }
         self.closed.get(&origin).copied().unwrap_or_default()
     }
 }

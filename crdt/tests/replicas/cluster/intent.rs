@@ -361,9 +361,30 @@ impl Issuing<'_> {
         }
     }
 
+    /// Whether the state holds a counter part as such: it may have folded it.
+    fn holds(&self, key: &[u8], place: &Place, part: &Part) -> bool {
+        let state = &self.replica.state;
+        let key = state.seed().key(key);
+        let birth = match place {
+            Place::Score(member) => state
+                .score_part_of(&key, member, part.origin)
+                .map(|seen| seen.birth),
+            Place::Field(field) => state
+                .part_of(&key, Some(field), part.origin)
+                .map(|seen| seen.birth),
+            _ => state
+                .part_of(&key, None, part.origin)
+                .map(|seen| seen.birth),
+        };
+        birth == Some(part.birth)
+    }
+
     /// Ships what was seen of the counter parts of a thing.
     fn forget(&mut self, key: &[u8], place: &Place) {
         for part in self.model().live_parts(key, place) {
+            if !self.holds(key, place, &part) {
+                continue;
+            }
             let Part {
                 origin, birth, at, ..
             } = part;

@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use crdt::{
-    Applying, Change, Clock, Dot, Effect, Epoch, FactId, Frame, FrameWriter, Origin, Region, Seed,
-    Slot, Stamp, State, Time, Version,
+    Applying, Change, Clock, Dot, Effect, Epoch, FactId, Frame, FrameWriter, Number, Origin,
+    Region, Seed, Slot, Stamp, State, Time, Version,
 };
 
 pub(crate) use self::intent::Intent;
 pub(crate) use self::look::Look;
-use crate::model::{Model, Place};
+use crate::model::{Model, Part, Place, Sum};
 
 /// The keys that scripts are about, in one slot.
 pub(crate) const KEYS: [&[u8]; 2] = [b"{k}1", b"{k}2"];
@@ -135,7 +135,7 @@ impl Issuing<'_> {
         let replica = &mut *self.replica;
         replica.writer.push(&effect);
         replica.model.apply(id, &self.seen, &effect);
-        if effect.change == Change::Flush {
+        if effect.change.is_keyless() {
             let nowhere = replica.state.any_key();
             let state = &mut replica.state;
             state.apply(self.applying, self.index, &nowhere, &effect.change);
@@ -182,6 +182,8 @@ pub(crate) enum Step {
     Settle { region: usize, limit: usize },
     /// A new primary takes over; it lacks the last op of the old one if only others hold it.
     Fail { region: usize, lose: bool },
+    /// One more increment of a closed origin turns up, and a region issues it again.
+    Late { region: usize, place: usize },
 }
 
 /// An op as shipped, and all that its issuer held after it.
@@ -198,6 +200,8 @@ pub(crate) struct Cluster {
     log: BTreeMap<Origin, Vec<Shipped>>,
     /// All that has been taken for stable anywhere.
     collected: Version,
+    /// Ended origins with ops that turned up late.
+    pub(crate) raised: Vec<Origin>,
 }
 
 impl Cluster {
@@ -210,6 +214,7 @@ impl Cluster {
                 .collect(),
             log: BTreeMap::new(),
             collected: Version::new(),
+            raised: Vec::new(),
         }
     }
 
@@ -238,6 +243,10 @@ impl Cluster {
                 self.fail(region % count, lose);
                 region
             }
+            Step::Late { region, place } => {
+                self.late(region % count, place);
+                region
+            }
         };
         self.replicas[region % count].check();
     }
@@ -245,9 +254,29 @@ impl Cluster {
     pub(crate) fn transact(
         &mut self,
         region: usize,
-        (wall_ms, now_ms): (u64, u64),
+        times: (u64, u64),
         commands: &[(usize, Intent)],
     ) {
+        let mut issuing = self.begin(region, times);
+        for (key, intent) in commands {
+            intent.run(&mut issuing, KEYS[key % KEYS.len()]);
+        }
+        let held = issuing.seen;
+        self.ship(region, held);
+    }
+
+    /// Issues one op of these effects on the first key.
+    pub(crate) fn emit(&mut self, region: usize, wall_ms: u64, changes: &[Change<'_>]) {
+        let mut issuing = self.begin(region, (wall_ms, 0));
+        for change in changes {
+            let key = if change.is_keyless() { b"" } else { KEYS[0] };
+            issuing.emit(key, change.clone());
+        }
+        let held = issuing.seen;
+        self.ship(region, held);
+    }
+
+    fn begin(&mut self, region: usize, (wall_ms, now_ms): (u64, u64)) -> Issuing<'_> {
         let replica = &mut self.replicas[region];
         let time = replica.clock.tick(wall_ms);
         let stamp = Stamp {
@@ -259,25 +288,25 @@ impl Cluster {
         seen.advance(stamp.origin, time);
         replica.writer.begin_op(time, &deps);
         let applying = replica.state.begin(stamp, None);
-        let mut issuing = Issuing {
+        Issuing {
             replica,
             applying,
             stamp,
             seen,
             index: 0,
             now_ms,
-        };
-        for (key, intent) in commands {
-            intent.run(&mut issuing, KEYS[key % KEYS.len()]);
         }
-        let held = issuing.seen;
+    }
+
+    fn ship(&mut self, region: usize, held: Version) {
+        let replica = &mut self.replicas[region];
         replica.writer.end_op();
         replica.version = held.clone();
         let frame = replica.writer.seal().expect("one op");
         let bytes = Bytes::copy_from_slice(frame.bytes());
         let frame = Frame::parse(bytes).expect("what is written is read");
         let shipped = Shipped { frame, held };
-        self.log.entry(stamp.origin).or_default().push(shipped);
+        self.log.entry(replica.origin).or_default().push(shipped);
     }
 
     /// Delivers one of the ops that a region can take; whether there was one.
@@ -320,7 +349,22 @@ impl Cluster {
                 stable = stable.meet(&replica.version);
             }
         }
+        for replica in &self.replicas {
+            self.close(replica.origin, &mut stable);
+        }
         stable
+    }
+
+    /// Closes the ended origins of a region, the oldest first, as far as all is held of them.
+    fn close(&self, current: Origin, stable: &mut Version) {
+        for epoch in 1..current.epoch.0 {
+            let ended = Origin::new(current.region, Epoch(epoch));
+            let last = self.log.get(&ended).and_then(|ops| ops.last());
+            if last.is_some_and(|op| stable.get(ended) < op.frame.last()) {
+                return;
+            }
+            stable.raise_floor(current.region, Epoch(epoch + 1));
+        }
     }
 
     pub(crate) fn settle(&mut self, region: usize, limit: usize) {
@@ -330,6 +374,48 @@ impl Cluster {
         state.settle(&stable, limit);
         assert_eq!(state.digest(), digest, "settling is unseen");
         self.collected.join(&stable);
+    }
+
+    /// One more increment by 1 of a closed origin, of a part that there is.
+    fn late(&mut self, region: usize, place: usize) {
+        let name = vec![b'a'];
+        let places = [
+            Place::String,
+            Place::Field(name.clone()),
+            Place::Score(name),
+        ];
+        let place = &places[place % places.len()];
+        let stable = self.stable(region);
+        let parts = self.replicas[region].model.parts(KEYS[0], place);
+        let has_closed = |part: &&Part| stable.get(part.origin) == Time::MAX;
+        let Some(part) = parts.iter().find(has_closed) else {
+            return;
+        };
+        let at = Dot {
+            time: part.at.time.next(),
+            index: 0,
+        };
+        let raise = match (place, part.sum) {
+            (Place::Score(member), Sum::Score(sum)) => Change::RaiseScore {
+                member,
+                raised: Box::new(part.raised(at, sum, 1.0)),
+            },
+            (Place::Field(field), Sum::Number(sum)) => Change::RaisePart {
+                field: Some(field),
+                raised: Box::new(part.raised(at, sum, Number::int(1))),
+            },
+            (_, Sum::Number(sum)) => Change::RaisePart {
+                field: None,
+                raised: Box::new(part.raised(at, sum, Number::int(1))),
+            },
+            _ => return,
+        };
+        let of = Stamp {
+            time: at.time,
+            origin: part.origin,
+        };
+        self.raised.push(part.origin);
+        self.emit(region, 0, &[Change::Reissue(of), raise]);
     }
 
     pub(crate) fn fail(&mut self, region: usize, lose: bool) {
@@ -409,6 +495,7 @@ impl Cluster {
             let replica = &self.replicas[region];
             replica.check();
             assert_eq!(replica.state.unsettled(), 0, "everything drains");
+            self.check_folded(replica);
             assert_eq!(
                 replica.state.is_void(),
                 replica.state.is_empty(),
@@ -417,6 +504,19 @@ impl Cluster {
             );
         }
         self.check_alike();
+    }
+
+    /// Checks that no counter part of an ended origin is left but in scores, and those that turned
+    /// up late.
+    fn check_folded(&self, replica: &Replica) {
+        let state = &replica.state;
+        for key in KEYS.map(|name| state.seed().key(name)) {
+            let fields = state.all_field_parts(&key).into_iter().map(|part| part.1);
+            for part in state.string_parts(&key).into_iter().chain(fields) {
+                let is_open = self.replicas.iter().any(|r| r.origin == part.origin);
+                assert!(is_open || self.raised.contains(&part.origin), "{part:?}");
+            }
+        }
     }
 
     fn check_alike(&self) {

@@ -10,7 +10,7 @@ mod read;
 
 use crdt::{
     Attached, Bodies, Change, Deadline, Dot, Edit, Effect, End, FactId, Increment, Number, Origin,
-    Position, SeenPart, Side, Version,
+    Position, Raised, SeenPart, Side, Stamp, Version,
 };
 
 /// Which thing a fact is about.
@@ -53,8 +53,9 @@ pub(crate) enum What {
     Append(Vec<u8>),
     Overwrite(u64, Vec<u8>),
     Bits(u64, u8, u64),
-    /// An increment, by the origin in its identity. Only its part's removal takes it away.
-    Add(Dot, Sum),
+    /// An increment, by the origin in its identity, and whether it turned up late. Only its part's
+    /// removal takes it away.
+    Add(Dot, Sum, bool),
     /// What a removal saw of a part.
     Forget(SeenPart<Sum>),
     /// A deadline that stands for itself.
@@ -119,6 +120,7 @@ impl Model {
         match effect.change.clone() {
             Change::Remove { bodies, deadlines } => self.remove_bodies(&at, bodies, deadlines),
             Change::Flush => {
+                self.forget_seen(&at, |_| true);
                 self.remove(seen, |fact| {
                     !fact.is_of_part() && fact.body() != Bodies::LIST
                 });
@@ -199,6 +201,14 @@ impl Model {
             Change::ScoreRemove { member } => {
                 self.remove_values(&at, &Place::Score(member.into()));
             }
+            Change::Reissue(_) => {}
+            Change::RaisePart { field, raised } => {
+                let place = field.map_or(Place::String, |field| Place::Field(field.into()));
+                self.raise(&at, place, *raised, Sum::Number);
+            }
+            Change::RaiseScore { member, raised } => {
+                self.raise(&at, Place::Score(member.into()), *raised, Sum::Score);
+            }
             change @ (Change::Push { .. }
             | Change::Insert { .. }
             | Change::ElementsRemove { .. }
@@ -267,6 +277,7 @@ impl Model {
     }
 
     fn remove_bodies(&mut self, at: &At<'_>, bodies: Bodies, deadlines: bool) {
+        self.forget_seen(at, |fact| fact.key == at.key && bodies.has(fact.body()));
         self.remove(at.seen, |fact| {
             let of_key = fact.place == Place::String && fact.is_deadline();
             let picked = if of_key {
@@ -297,6 +308,7 @@ impl Model {
     }
 
     fn remove_values(&mut self, at: &At<'_>, place: &Place) {
+        self.forget_seen(at, |fact| fact.key == at.key && fact.place == *place);
         self.remove(at.seen, |fact| {
             fact.key == at.key && fact.place == *place && fact.is_value()
         });
@@ -347,8 +359,63 @@ impl Model {
         sum: fn(S) -> Sum,
         carried: Option<u64>,
     ) {
-        let add = What::Add(increment.birth, sum(increment.sum));
+        let add = What::Add(increment.birth, sum(increment.sum), false);
         self.add(at, place, add, carried);
+    }
+
+    /// An increment of a closed origin that turned up late: a fact like any other.
+    fn raise<S>(&mut self, at: &At<'_>, place: Place, raised: Raised<S>, sum: fn(S) -> Sum) {
+        let stamp = Stamp {
+            time: raised.at.time,
+            origin: raised.origin,
+        };
+        let id = FactId {
+            stamp,
+            index: raised.at.index,
+        };
+        let add = What::Add(raised.birth, sum(raised.sum), true);
+        let is_known = self.facts.iter().any(|fact| {
+            let is_increment = matches!(fact.what, What::Add(..));
+            is_increment && fact.id == id && fact.key == at.key && fact.place == place
+        });
+        if !is_known {
+            self.put(&At { id, ..*at }, place, add);
+        }
+    }
+
+    /// Removes the counter parts that were seen to their end, what turned up late aside: whoever
+    /// has folded one names it no more.
+    fn forget_seen(&mut self, at: &At<'_>, pick: impl Fn(&Fact) -> bool) {
+        let mut ends: Vec<(Vec<u8>, Place, SeenPart<Sum>)> = Vec::new();
+        for fact in self.facts.iter().filter(|fact| pick(fact)) {
+            let What::Add(birth, sum, false) = fact.what else {
+                continue;
+            };
+            let seen = SeenPart {
+                origin: fact.id.stamp.origin,
+                birth,
+                at: Dot {
+                    time: fact.id.stamp.time,
+                    index: fact.id.index,
+                },
+                sum,
+            };
+            let same = ends.iter_mut().find(|(key, place, end)| {
+                *key == fact.key && *place == fact.place && end.origin == seen.origin
+            });
+            match same {
+                Some((.., end)) if (end.birth, end.at) < (birth, seen.at) => *end = seen,
+                Some(_) => {}
+                None => ends.push((fact.key.clone(), fact.place.clone(), seen)),
+            }
+        }
+        for (key, place, seen) in ends {
+            let (time, origin) = (seen.at.time, seen.origin);
+            if at.seen.covers(Stamp { time, origin }) {
+                let what = What::Forget(seen);
+                self.put(&At { key: &key, ..*at }, place, what);
+            }
+        }
     }
 
     fn forget<S>(&mut self, at: &At<'_>, place: Place, seen: SeenPart<S>, sum: fn(S) -> Sum) {
@@ -384,9 +451,28 @@ pub(crate) struct Part {
     pub(crate) sum: Sum,
     pub(crate) removed_at: Dot,
     pub(crate) removed: Option<Sum>,
+    /// The last increment that came in time: what carries a deadline.
+    pub(crate) in_time: Option<Dot>,
 }
 
 impl Part {
+    /// What it becomes by one more increment.
+    pub(crate) fn raised<S: Copy + std::ops::Add<Output = S>>(
+        &self,
+        at: Dot,
+        from_sum: S,
+        by: S,
+    ) -> Raised<S> {
+        Raised {
+            origin: self.origin,
+            birth: self.birth,
+            from: self.at,
+            from_sum,
+            at,
+            sum: from_sum + by,
+        }
+    }
+
     /// Whether it counts.
     pub(crate) fn is_live(&self) -> bool {
         self.removed_at < self.at

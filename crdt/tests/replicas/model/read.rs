@@ -47,16 +47,17 @@ impl Model {
     pub(crate) fn parts(&self, key: &[u8], place: &Place) -> Vec<Part> {
         let adds = || {
             self.at(key, place).filter_map(|fact| match &fact.what {
-                What::Add(birth, sum) => Some((fact.id, *birth, *sum)),
+                What::Add(birth, sum, late) => Some((fact.id, *birth, *sum, *late)),
                 _ => None,
             })
         };
         let owners: BTreeSet<Origin> = adds().map(|(id, ..)| id.stamp.origin).collect();
         let part = |origin| {
             let own = || adds().filter(move |(id, ..)| id.stamp.origin == origin);
-            let birth = own().map(|(_, birth, _)| birth).max()?;
-            let of_birth = own().filter(|add| add.1 == birth);
-            let (id, _, sum) = of_birth.max_by_key(|add| add.0)?;
+            let birth = own().map(|add| add.1).max()?;
+            let of_birth = || own().filter(|add| add.1 == birth);
+            let in_time = of_birth().filter(|add| !add.3).map(|add| dot(add.0)).max();
+            let (id, _, sum, _) = of_birth().max_by_key(|add| add.0)?;
             let removals = self.at(key, place).filter_map(|fact| match &fact.what {
                 What::Forget(seen) if (seen.origin, seen.birth) == (origin, birth) => Some(*seen),
                 _ => None,
@@ -69,6 +70,7 @@ impl Model {
                 sum,
                 removed_at: removal.map_or_else(Dot::default, |seen| seen.at),
                 removed: removal.map(|seen| seen.sum),
+                in_time,
             })
         };
         owners.into_iter().filter_map(part).collect()
@@ -207,7 +209,10 @@ impl Model {
         let parts = self.live_parts(key, place);
         let edits = self.edits(key);
         let carries = |id: FactId| {
-            let by_part = |part: &Part| part.origin == id.stamp.origin && part.at == dot(id);
+            let by_part = |part: &Part| {
+                let carries = part.origin == id.stamp.origin && part.in_time == Some(dot(id));
+                carries && part.removed_at < dot(id)
+            };
             *place == Place::String && edits.iter().any(|edit| edit.id == id)
                 || parts.iter().any(by_part)
         };

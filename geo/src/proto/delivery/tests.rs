@@ -264,7 +264,11 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
 
     // Region 2 starts empty; region 3 has one op more than we.
     let by = |id, epoch, held: &[(Origin, u64)]| Heartbeat {
-        announced: vec![announcement(2, 9, held)],
+        announced: vec![
+            announcement(1, 1, &[]),
+            announcement(2, 9, held),
+            announcement(3, 1, &[]),
+        ],
         ..heartbeat(origin(id, epoch), 0, 101, &[])
     };
     a.heard(by(2, 9, &[]), region(2), NOW_MS);
@@ -321,12 +325,17 @@ fn under_steady_writes_heartbeats_are_taken_and_lag_does_not_grow() {
 #[test]
 fn what_a_region_announced_ends_with_its_life() {
     let mut a = settled();
-    let says = |by, held: &[(Origin, u64)]| Heartbeat {
-        announced: vec![announcement(3, 9, held)],
+    let says = |by, two, held: &[(Origin, u64)]| Heartbeat {
+        announced: vec![
+            announcement(1, 1, &[]),
+            announcement(2, two, &[]),
+            announcement(3, 9, held),
+        ],
         ..heartbeat(by, 0, 100, &[])
     };
-    a.heard(says(origin(3, 9), &[]), region(3), NOW_MS);
-    a.heard(says(origin(2, 1), &[(origin(3, 1), 11)]), region(2), NOW_MS);
+    a.heard(says(origin(3, 9), 1, &[]), region(3), NOW_MS);
+    let held = [(origin(3, 1), 11)];
+    a.heard(says(origin(2, 1), 1, &held), region(2), NOW_MS);
     let open = |a: &Delivery| {
         a.open_endings()
             .iter()
@@ -336,6 +345,46 @@ fn what_a_region_announced_ends_with_its_life() {
     assert_eq!(open(&a), [3], "region 2 has an op that we lack");
     a.heard(heartbeat(origin(2, 5), 0, 101, &[]), region(2), NOW_MS);
     assert_eq!(open(&a), [2, 3], "and has not said what is left of it");
-    a.heard(says(origin(2, 5), &[]), region(2), NOW_MS);
-    assert_eq!(open(&a), [2], "it is lost");
+    a.heard(says(origin(2, 5), 5, &[]), region(2), NOW_MS);
+    assert_eq!(open(&a), [2, 3], "region 3 may have got it in time");
+    a.heard(says(origin(3, 9), 5, &[]), region(3), NOW_MS);
+    assert_eq!(open(&a), [0; 0], "it has not: it is lost");
+}
+
+/// What a life that is over had handed on is waited for: else one region would close without what
+/// another holds.
+#[test]
+fn what_was_handed_on_before_a_life_ended_is_waited_for() {
+    let old = origin(2, 1);
+    let mut issuer = Issuer::new(old);
+    let (first, second) = (issuer.frame(&[10], &[]), issuer.frame(&[11], &[]));
+    let mut a = delivery(4, 1 << 20);
+    let says = |by: Origin, two, three, held: &[(Origin, u64)]| Heartbeat {
+        announced: vec![
+            announcement(1, 1, &[]),
+            announcement(2, two, held),
+            announcement(3, three, &[]),
+            announcement(4, 1, &[]),
+        ],
+        ..heartbeat(by, 0, 100, &[])
+    };
+    for id in [2, 3, 4] {
+        let first = Heartbeat {
+            time: at(1),
+            ..says(origin(id, 1), 1, 1, &[])
+        };
+        a.heard(first, region(id), NOW_MS);
+    }
+    give(&mut a, &first);
+    // Region 3 had an op more and handed it to region 4, whose word of that is under way.
+    a.heard(says(origin(2, 9), 9, 1, &[]), region(2), NOW_MS);
+    a.heard(says(origin(4, 1), 9, 1, &[(old, 10)]), region(4), NOW_MS);
+    a.heard(says(origin(3, 5), 9, 5, &[]), region(3), NOW_MS);
+    a.heard(says(origin(2, 9), 9, 5, &[]), region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(2)), Epoch(1));
+    a.heard(says(origin(4, 1), 9, 5, &[(old, 11)]), region(4), NOW_MS);
+    assert_eq!(a.version().floor(region(2)), Epoch(1), "op 11 is missing");
+    assert_eq!(a.offer(second, region(4), NOW_MS), Offer::Ready);
+    assert_eq!(apply(&mut a), [11]);
+    assert_eq!(a.version().floor(region(2)), Epoch(9));
 }
