@@ -165,8 +165,8 @@ fn open(
     Ok(Net::start(settings, peers.collect())?)
 }
 
-/// Drops and folds what is stable and removes what is past its deadline, a shard at a time, for
-/// ever.
+/// Drops and folds what is stable, frees what was removed and removes what is past its deadline, a
+/// shard at a time, for ever.
 async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
@@ -174,6 +174,10 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
         let down = server.regions.get().map(|regions| regions.down());
         let down = down.unwrap_or_default();
         for index in 0..server.shards.count() {
+            let removed = server.shards.with(index, Shard::take_removed);
+            if !removed.is_empty() {
+                tokio::task::spawn_blocking(move || drop(removed));
+            }
             while server
                 .shards
                 .with(index, |shard| shard.settle(SETTLED_AT_ONCE))

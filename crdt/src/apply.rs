@@ -14,6 +14,7 @@ use crate::names::{Context, Full, Names, Thing, Updated};
 use crate::position::Position;
 use crate::register::{Base, DeadlineFact, EditFact};
 use crate::slot::Key;
+use crate::stamp::Time;
 
 /// Which thing of a key.
 #[derive(Debug)]
@@ -24,11 +25,14 @@ pub(crate) enum Place {
 }
 
 /// What a change to a container adds to that of its key.
-#[derive(Default)]
-pub(crate) struct Inner {
+pub(crate) struct Inner<'a> {
     pub(crate) digest: u64,
     pub(crate) queue: Vec<Place>,
     pub(crate) fields: FieldEnds,
+    /// Containers that were taken out whole.
+    pub(crate) removed: Vec<Body>,
+    /// The last op applied of each origin, by number.
+    pub(crate) applied: &'a [Time],
 }
 
 /// The first fields of a hash to end, by region, before a change and after.
@@ -65,7 +69,7 @@ pub(crate) fn change_key(
     key: &Key<'_>,
     change: &Change<'_>,
     cx: &Context<'_>,
-    inner: &mut Inner,
+    inner: &mut Inner<'_>,
 ) -> Updated {
     let thing = thing_of(key);
     match change {
@@ -123,6 +127,7 @@ pub(crate) fn change_key(
                 .note(body, |body| change_body(body, key.hash, change, cx));
             inner.queue.extend(place);
             inner.digest ^= before ^ body.digest();
+            state.marks.note(cx.id, change);
             state.drop_void();
         }),
     }
@@ -133,7 +138,7 @@ fn remove(
     thing: Thing<'_>,
     (bodies, deadlines): (Bodies, bool),
     cx: &Context<'_>,
-    inner: &mut Inner,
+    inner: &mut Inner<'_>,
 ) -> Updated {
     if bodies.has(Bodies::STRING) && !keys.is_more(thing) {
         return keys.remove(thing, deadlines, cx);
@@ -146,6 +151,16 @@ fn remove(
             }
             if deadlines {
                 register.remove_deadlines(cx.seen);
+            }
+        }
+        if cx.alone || state.marks.goes_whole(cx.seen, inner.applied) {
+            for body in state.detach(bodies) {
+                inner.digest ^= body.digest();
+                let firsts = body.firsts();
+                if !firsts.is_empty() {
+                    inner.fields.before = firsts;
+                }
+                inner.removed.push(body);
             }
         }
         for body in state.bodies_mut() {

@@ -13,6 +13,7 @@ use crate::effect::Bodies;
 use crate::endings::{Endings, Firsts};
 use crate::fact::{Id, Origins, mix};
 use crate::list::ListBody;
+use crate::marks::Marks;
 use crate::names::{Context, Full, Kept, Names, Thing, Updated};
 use crate::number::Number;
 use crate::register::{NoSum, Register};
@@ -62,6 +63,8 @@ impl Kind {
 pub(crate) struct KeyState {
     register: Option<Box<Register<Number>>>,
     bodies: SmallVec<[Body; 1]>,
+    /// Of what is in the containers.
+    pub(crate) marks: Marks,
 }
 
 /// A container.
@@ -105,6 +108,7 @@ impl Full for KeyState {
         Self {
             register: Some(Box::new(register)),
             bodies: SmallVec::new(),
+            marks: Marks::default(),
         }
     }
 
@@ -166,6 +170,18 @@ impl KeyState {
     /// Drops containers that hold nothing at all.
     pub(crate) fn drop_void(&mut self) {
         self.bodies.retain(|body| !body.is_void());
+        if self.bodies.is_empty() {
+            self.marks = Marks::default();
+        }
+    }
+
+    /// Takes the containers of these kinds out, whole. Costs O(1) for each.
+    pub(crate) fn detach(&mut self, kinds: Bodies) -> impl Iterator<Item = Body> + '_ {
+        let of_kinds = move |body: &Body| kinds.has(body.kind().bodies());
+        std::iter::from_fn(move || {
+            let at = self.bodies.iter().position(of_kinds)?;
+            Some(self.bodies.remove(at))
+        })
     }
 
     /// All containers.

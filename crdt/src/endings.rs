@@ -143,6 +143,14 @@ impl<P: Copy + Ord + Default> Endings<P> {
         }
     }
 
+    /// All, by region.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ending, P)> + '_ {
+        self.by_region.iter().flat_map(|&(region, ref set)| {
+            set.iter()
+                .map(move |&(ms, place)| (Ending { ms, region }, place))
+        })
+    }
+
     /// Whether there are none.
     pub(crate) const fn is_empty(&self) -> bool {
         self.by_region.is_empty()

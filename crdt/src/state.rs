@@ -11,9 +11,11 @@ use crate::body::{Body, KeyState, Kind};
 use crate::effect::{Bodies, Change, Effect};
 use crate::endings::{CountedEndings, Endings};
 use crate::fact::{Id, OriginIx, Origins, Rounds, Seen};
+use crate::marks::Marks;
 use crate::names::{Context, Names, Updated};
 use crate::origin::Origin;
 use crate::prefetch::prefetch;
+use crate::removed::Removed;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
 use crate::sweep::Walk;
@@ -24,6 +26,8 @@ use crate::version::Version;
 pub(crate) struct SlotState {
     pub(crate) keys: Names<KeyState>,
     digest: u64,
+    /// Of all keys.
+    pub(crate) marks: Marks,
 }
 
 /// Something that waits to become stable.
@@ -85,6 +89,7 @@ pub struct State {
     /// How many origins had closed when the last walk began that looked for their counter parts.
     pub(crate) swept: usize,
     pub(crate) walk: Option<Walk>,
+    removed: Removed,
 }
 
 impl State {
@@ -107,6 +112,7 @@ impl State {
             rounds: Rounds::default(),
             swept: 0,
             walk: None,
+            removed: Removed::default(),
         }
     }
 
@@ -145,7 +151,8 @@ impl State {
 
     /// Applies effect `index` of an op that has begun, on a key of this shard, or on all for
     /// [`Change::Flush`]. Costs O(1) expected for effects on one thing, O(log n) in sorted sets and
-    /// lists, O(n) for removals of whole containers.
+    /// lists. Removals of whole containers and of all keys cost as much where the op had seen all
+    /// that is there and nothing was ever counted in it, else O(n).
     pub fn apply(&mut self, op: Applying, index: u32, key: &Key<'_>, change: &Change<'_>) {
         let id = Id {
             time: op.time,
@@ -171,18 +178,49 @@ impl State {
         self.apply(op, index, &key, &effect.change);
     }
 
+    /// Slots of which everything goes are taken out whole; in the others each key is looked at.
     fn flush(&mut self, op: Applying, id: Id) {
+        let mut whole = Vec::new();
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let seen = seen(op, &self.cover);
+            if slot.keys.is_void() {
+                slot.marks = Marks::default();
+                continue;
+            }
+            if self.alone || slot.marks.goes_whole(seen, &self.applied) {
+                self.removed.add_slot(std::mem::take(slot).keys);
+                whole.push(self.first + index as u16);
+            } else {
+                self.flush_slot(index, op, id);
+            }
+        }
+        let key_ends = std::mem::take(&mut self.key_ends);
+        let field_ends = std::mem::take(&mut self.field_ends);
+        let stays = |slot: u16| whole.binary_search(&slot).is_err();
+        for (ending, place) in key_ends.endings().iter() {
+            if stays(place.0) {
+                self.key_ends.update(None, Some(ending), place);
+            }
+        }
+        for (ending, place) in field_ends.iter() {
+            if stays(place.0) {
+                self.field_ends.insert(ending, place);
+            }
+        }
+        self.removed.add_endings(key_ends, field_ends);
+    }
+
+    fn flush_slot(&mut self, index: usize, op: Applying, id: Id) {
         let everything = Change::Remove {
             bodies: Bodies::ALL,
             deadlines: true,
         };
-        for slot in 0..self.slots.len() {
-            let keys = &self.slots[slot].keys;
-            let names: Vec<Box<[u8]>> = keys.iter().map(|(_, name, _)| name.into()).collect();
-            for name in names {
-                let key = self.seed.key(&name);
-                self.apply_to_key(op, id, &key, &everything);
-            }
+        let keys = &self.slots[index].keys;
+        let names: Vec<Box<[u8]>> = keys.iter().map(|(_, name, _)| name.into()).collect();
+        for name in names {
+            let key = self.seed.key(&name);
+            self.apply_to_key(op, id, &key, &everything);
         }
     }
 
@@ -192,11 +230,7 @@ impl State {
         let cx = Context {
             origins: &self.origins,
             seed: &self.seed,
-            seen: if op.local {
-                Seen::All
-            } else {
-                Seen::UpTo(&self.cover)
-            },
+            seen: seen(op, &self.cover),
             id,
             alone: self.alone,
             rounds: self.rounds,
@@ -205,7 +239,14 @@ impl State {
                 Change::ForgetPart { .. } | Change::ForgetScore { .. }
             ),
         };
-        let mut inner = Inner::default();
+        let mut inner = Inner {
+            digest: 0,
+            queue: Vec::new(),
+            fields: FieldEnds::default(),
+            removed: Vec::new(),
+            applied: &self.applied,
+        };
+        slot.marks.note(id, change);
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
         slot.digest ^= updated.digest() ^ inner.digest;
         if updated.queue {
@@ -214,6 +255,9 @@ impl State {
                 key: key.name.into(),
                 place: Place::Key,
             });
+        }
+        for body in inner.removed {
+            self.removed.add_body(body);
         }
         for place in inner.queue {
             self.unsettled.push_back(Unsettled {
@@ -310,6 +354,11 @@ impl State {
         }
     }
 
+    /// What was removed and is yet to be freed: whoever gets it does that by dropping it.
+    pub fn take_removed(&mut self) -> Removed {
+        std::mem::take(&mut self.removed)
+    }
+
     /// How many things wait to become stable.
     pub fn unsettled(&self) -> usize {
         self.unsettled.len()
@@ -364,5 +413,14 @@ impl State {
     /// An origin's number, for reading its parts.
     pub(crate) fn find_origin(&self, origin: Origin) -> Option<OriginIx> {
         self.origins.find(origin)
+    }
+}
+
+/// What an op had seen.
+fn seen(op: Applying, cover: &[Time]) -> Seen<'_> {
+    if op.local {
+        Seen::All
+    } else {
+        Seen::UpTo(cover)
     }
 }

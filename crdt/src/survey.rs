@@ -57,8 +57,12 @@ impl State {
         }
     }
 
-    /// Visits the keys of a slot that have counter parts, or may have.
+    /// Visits the keys of a slot that have counter parts, or may have. Costs nothing where nothing
+    /// was ever counted.
     pub fn keys_with_parts(&self, slot: Slot, mut visit: impl FnMut(&[u8])) {
+        if !self.slots[self.slot_index(slot)].marks.counted {
+            return;
+        }
         for (_, name, kept) in self.slots[self.slot_index(slot)].keys.iter() {
             if matches!(kept, Kept::Full(_)) {
                 visit(name);
@@ -152,7 +156,7 @@ impl State {
 
     /// What a removal must ship of the counter parts of all fields of the hash at a key.
     pub fn all_field_parts(&self, key: &Key<'_>) -> Vec<(Box<[u8]>, SeenPart<Number>)> {
-        match self.body(key, Kind::Hash) {
+        match self.counted_body(key, Kind::Hash) {
             Some(Body::Hash(hash)) => all_parts(&hash.fields, &self.origins),
             _ => Vec::new(),
         }
@@ -183,7 +187,7 @@ impl State {
 
     /// What a removal must ship of the counter parts of all scores of the sorted set at a key.
     pub fn all_score_parts(&self, key: &Key<'_>) -> Vec<(Box<[u8]>, SeenPart<f64>)> {
-        match self.body(key, Kind::SortedSet) {
+        match self.counted_body(key, Kind::SortedSet) {
             Some(Body::SortedSet(zset)) => all_parts(&zset.members, &self.origins),
             _ => Vec::new(),
         }
@@ -201,6 +205,14 @@ impl State {
         match self.member(key, member) {
             Some(Kept::Full(register)) => facts(Some(register), own),
             Some(Kept::Compact(_)) | None => Facts::default(),
+        }
+    }
+
+    /// A container, if there may be counter parts in it.
+    fn counted_body(&self, key: &Key<'_>, kind: Kind) -> Option<&Body> {
+        match self.key(key)? {
+            Kept::Full(state) if state.marks.counted => state.body(kind),
+            Kept::Full(_) | Kept::Compact(_) => None,
         }
     }
 

@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crdt::{
-    Change, Clock, Frame, FrameWriter, Key, Kind, Origin, Region, Seed, Slot, State, Time, Version,
+    Change, Clock, Frame, FrameWriter, Key, Kind, Origin, Region, Removed, Seed, Slot, State, Time,
+    Version,
 };
 use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
 
@@ -233,6 +234,14 @@ impl Shard {
         self.guarded("settling", settle).unwrap_or(false)
     }
 
+    /// What was removed and is yet to be freed: to be dropped elsewhere, without the lock.
+    pub fn take_removed(&mut self) -> Removed {
+        if self.is_in_service() {
+            return self.state.take_removed();
+        }
+        Removed::default()
+    }
+
     /// A position from which the log holds every op of `region`'s origins that `applied` lacks.
     pub fn log_start(&self, region: Region, applied: &Version) -> Option<u64> {
         self.log.start(region, applied).map(|cursor| cursor.0)
@@ -264,7 +273,7 @@ impl Shard {
         #[cfg(test)]
         self.trip(key.name);
         if matches!(change, Change::Flush) {
-            self.touched.all();
+            // Who watches a key that was there sees that it is gone; nobody waits for that.
             return;
         }
         self.waiters.touch(key.name);

@@ -39,14 +39,6 @@ impl Touched {
         }
     }
 
-    /// Every key has changed.
-    pub(super) fn all(&mut self) {
-        self.changes += 1;
-        self.watched
-            .values_mut()
-            .for_each(|watched| watched.last = self.changes);
-    }
-
     /// A session watches a key from now on.
     pub(super) fn watch(&mut self, name: &[u8], size: Option<usize>) -> Watch {
         self.watched.entry(name.into()).or_default().sessions += 1;
@@ -89,7 +81,7 @@ mod tests {
         assert!(touched.has_changed(b"a", first));
         let second = touched.watch(b"a", None);
         assert!(!touched.has_changed(b"a", second));
-        touched.all();
+        touched.key(b"a");
         assert!(touched.has_changed(b"a", second));
         touched.unwatch(b"a");
         touched.unwatch(b"a");

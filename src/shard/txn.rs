@@ -146,7 +146,9 @@ impl Txn<'_> {
     /// Removes all keys of the shard.
     pub fn flush(&mut self) {
         let mut counted = Vec::new();
-        for slot in self.shard.state.slots() {
+        // Without other regions nobody else has increments that could come back.
+        let slots = (!self.shard.alone).then(|| self.shard.state.slots());
+        for slot in slots.into_iter().flatten() {
             self.shard
                 .state
                 .keys_with_parts(slot, |name| counted.push(Box::<[u8]>::from(name)));
@@ -233,6 +235,9 @@ impl Txn<'_> {
             for seen in self.shard.state.string_parts(key) {
                 self.emit(key, Change::ForgetPart { field: None, seen });
             }
+        }
+        if self.shard.alone {
+            return; // Containers go whole.
         }
         if bodies.has(Bodies::HASH) {
             for (field, seen) in self.shard.state.all_field_parts(key) {

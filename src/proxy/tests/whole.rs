@@ -71,3 +71,51 @@ fn nobody_sees_half_of_what_is_written_to_several_shards() {
     });
     assert_eq!(asking, None);
 }
+
+#[test]
+fn a_flush_is_a_change_of_what_was_there() {
+    let (_, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    a.check("SET k 1", "+OK\r\n");
+    for (before, flush, exec) in [
+        ("WATCH k", "FLUSHALL", "*-1\r\n"),
+        ("WATCH k", "FLUSHALL", "*1\r\n+PONG\r\n"),
+        ("WATCH k", "SET k 2\r\nFLUSHDB", "*-1\r\n"),
+        ("SET k 3\r\nWATCH k", "FLUSHALL\r\nSET k 3", "*-1\r\n"),
+    ] {
+        a.ask(before);
+        b.ask(flush);
+        a.check(
+            "MULTI\r\nPING\r\nEXEC",
+            &format!("+OK\r\n+QUEUED\r\n{exec}"),
+        );
+    }
+}
+
+#[test]
+fn what_is_large_is_gone_at_once_and_freed_elsewhere() {
+    let (server, address) = node();
+    let mut a = Client::connect(address);
+    let freed = |server: &crate::proxy::Server| -> usize {
+        (0..4)
+            .map(|i| server.shards.with(i, |shard| shard.take_removed().len()))
+            .sum()
+    };
+    let fields: Vec<String> = (0..1_000).map(|n| format!("f{n} v")).collect();
+    let hset = format!("HSET h {}\r\nHINCRBY h n 1", fields.join(" "));
+    a.check(&hset, ":1000\r\n:1\r\n");
+    a.check("DEL h\r\nEXISTS h\r\nHLEN h", ":1\r\n:0\r\n:0\r\n");
+    assert_eq!(freed(&server), 1_001);
+    a.check(&hset, ":1000\r\n:1\r\n");
+    a.check(
+        "SET h x\r\nINCR n\r\nPEXPIRE n 100000",
+        "+OK\r\n:1\r\n:1\r\n",
+    );
+    assert_eq!(freed(&server), 1_001);
+    a.check(
+        "FLUSHALL\r\nDBSIZE\r\nGET n\r\nTTL n",
+        "+OK\r\n:0\r\n$-1\r\n:-2\r\n",
+    );
+    assert_eq!(freed(&server), 3, "two keys and a deadline");
+    assert_eq!(a.ask("REGION DIGEST"), "$16\r\n0000000000000000\r\n");
+}
