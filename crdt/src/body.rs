@@ -441,8 +441,12 @@ impl SortedSetBody {
         let rank = before.map(|score| self.rank(member.name, score));
         let updated = change(&mut self.members, member);
         self.digest ^= updated.digest();
-        let found = self.members.get(member.hash, member.name);
-        let after = found.and_then(|(id, kept)| Some((score_of(kept)?, id)));
+        let after = if updated.after.exists {
+            let kept = self.members.at(updated.id).map(|(_, kept)| kept);
+            kept.and_then(score_of).map(|score| (score, updated.id))
+        } else {
+            None
+        };
         if before.map(f64::to_bits) != after.map(|(score, _)| score.to_bits()) {
             if let Some(rank) = rank {
                 self.order.remove(rank);

@@ -193,10 +193,10 @@ impl State {
         }
     }
 
-    /// What a removal must ship of the counter parts of a score.
-    pub fn score_parts(&self, key: &Key<'_>, member: &[u8]) -> Vec<SeenPart<f64>> {
-        self.member(key, member)
-            .map_or_else(Vec::new, |kept| kept_parts(kept, &self.origins))
+    /// What a removal must ship of the counter parts of a score; `None` if there is no such member.
+    pub fn score_parts(&self, key: &Key<'_>, member: &[u8]) -> Option<Vec<SeenPart<f64>>> {
+        let kept = self.member(key, member).filter(|kept| kept.exists())?;
+        Some(kept_parts(kept, &self.origins))
     }
 
     /// A score's register as writers see it.

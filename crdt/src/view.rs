@@ -79,6 +79,34 @@ impl State {
         }
     }
 
+    /// The container of a kind at a key; or the type that readers see there instead.
+    fn read_body(&self, key: &Key<'_>, kind: Kind, now_ms: u64) -> Result<Option<&Body>, Kind> {
+        let Some(kept) = self.live_key(key, now_ms) else {
+            return Ok(None);
+        };
+        match (visible(kept, now_ms, &self.origins), kept) {
+            (Some(seen), Kept::Full(state)) if seen == kind => Ok(state.body(kind)),
+            (Some(other), _) => Err(other),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The sorted set at a key; or the type that readers see there instead.
+    pub fn read_sorted_set(
+        &self,
+        key: &Key<'_>,
+        now_ms: u64,
+    ) -> Result<Option<SortedSet<'_>>, Kind> {
+        let body = self.read_body(key, Kind::SortedSet, now_ms)?;
+        Ok(body.and_then(|body| self.as_sorted_set(body)))
+    }
+
+    /// The list at a key; or the type that readers see there instead.
+    pub fn read_list(&self, key: &Key<'_>, now_ms: u64) -> Result<Option<List<'_>>, Kind> {
+        let body = self.read_body(key, Kind::List, now_ms)?;
+        Ok(body.and_then(|body| self.as_list(body)))
+    }
+
     /// The hash at a key, seen or not.
     pub fn hash(&self, key: &Key<'_>, now_ms: u64) -> Option<Hash<'_>> {
         match self.body(key, Kind::Hash)? {
@@ -105,7 +133,11 @@ impl State {
 
     /// The sorted set at a key, seen or not.
     pub fn sorted_set(&self, key: &Key<'_>) -> Option<SortedSet<'_>> {
-        match self.body(key, Kind::SortedSet)? {
+        self.as_sorted_set(self.body(key, Kind::SortedSet)?)
+    }
+
+    const fn as_sorted_set<'a>(&'a self, body: &'a Body) -> Option<SortedSet<'a>> {
+        match body {
             Body::SortedSet(body) => Some(SortedSet {
                 body,
                 seed: &self.seed,
@@ -116,7 +148,11 @@ impl State {
 
     /// The list at a key, seen or not.
     pub fn list(&self, key: &Key<'_>) -> Option<List<'_>> {
-        match self.body(key, Kind::List)? {
+        self.as_list(self.body(key, Kind::List)?)
+    }
+
+    const fn as_list<'a>(&'a self, body: &'a Body) -> Option<List<'a>> {
+        match body {
             Body::List(body) => Some(List {
                 body,
                 origins: &self.origins,

@@ -253,7 +253,7 @@ fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) {
         }
         Taken::List(elements) => {
             for element in elements {
-                txn.list_push(key, End::Tail, element);
+                txn.list_push(key, End::Tail, &[element]);
             }
         }
     }

@@ -138,9 +138,7 @@ fn push(
         return Ok(());
     }
     let values = args.rest();
-    for value in values {
-        txn.list_push(&key, end, value);
-    }
+    txn.list_push(&key, end, values);
     reply.count(length + values.len());
     Ok(())
 }
@@ -427,7 +425,7 @@ pub(super) fn move_one(
     let value = list.get(rank).map(<[u8]>::to_vec);
     txn.list(target)?;
     if let Some(value) = &value {
-        txn.list_push(target, to, value);
+        txn.list_push(target, to, &[value]);
         let pushed_before = source.name == target.name && matches!(to, End::Head);
         let rank = rank + usize::from(pushed_before);
         txn.list_remove(source, rank..rank + 1);

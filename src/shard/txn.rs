@@ -99,22 +99,18 @@ impl Txn<'_> {
 
     /// The sorted set at a key.
     pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
-        let found = self.check(key, Kind::SortedSet)?;
-        Ok(if found {
-            self.shard.state.sorted_set(key)
-        } else {
-            None
-        })
+        match self.shard.state.read_sorted_set(key, self.now_ms) {
+            Ok(found) => Ok(found),
+            Err(_other) => Err(CommandError::WrongType),
+        }
     }
 
     /// The list at a key.
     pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
-        let found = self.check(key, Kind::List)?;
-        Ok(if found {
-            self.shard.state.list(key)
-        } else {
-            None
-        })
+        match self.shard.state.read_list(key, self.now_ms) {
+            Ok(found) => Ok(found),
+            Err(_other) => Err(CommandError::WrongType),
+        }
     }
 
     /// Chance, for commands that pick at random.
@@ -490,10 +486,7 @@ impl Txn<'_> {
     /// Sets a score. Returns whether the member is new.
     pub fn zset_set(&mut self, key: &Key<'_>, member: &[u8], score: f64) -> bool {
         let survey = self.prepare(key, Kind::SortedSet);
-        let existed = self.score(key, member).is_some();
-        if existed {
-            self.forget_score(key, member);
-        }
+        let existed = self.forget_score(key, member);
         self.emit(key, Change::ScoreSet { member, score });
         self.keep_deadline(key, survey);
         !existed
@@ -526,9 +519,8 @@ impl Txn<'_> {
     /// Removes a member. Returns whether it was there.
     pub fn zset_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
         self.make_way(key, Kind::SortedSet);
-        let existed = self.score(key, member).is_some();
+        let existed = self.forget_score(key, member);
         if existed {
-            self.forget_score(key, member);
             self.emit(key, Change::ScoreRemove { member });
         }
         existed
@@ -538,19 +530,25 @@ impl Txn<'_> {
         self.shard.state.sorted_set(key)?.score(member)
     }
 
-    fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) {
-        for seen in self.shard.state.score_parts(key, member) {
+    /// Ships what was seen of the counter parts of a score. Returns whether there is such a member.
+    fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
+        let parts = self.shard.state.score_parts(key, member);
+        let existed = parts.is_some();
+        for seen in parts.into_iter().flatten() {
             self.emit(key, Change::ForgetScore { member, seen });
         }
+        existed
     }
 }
 
 /// Lists.
 impl Txn<'_> {
-    /// Adds an element at an end.
-    pub fn list_push(&mut self, key: &Key<'_>, end: End, value: &[u8]) {
+    /// Adds elements at an end, one after the other.
+    pub fn list_push(&mut self, key: &Key<'_>, end: End, values: &[&[u8]]) {
         self.prepare(key, Kind::List);
-        self.emit(key, Change::Push { end, value });
+        for value in values {
+            self.emit(key, Change::Push { end, value });
+        }
     }
 
     /// Adds an element that will have this rank, which is at most the length of the list.

@@ -185,8 +185,8 @@ fn list(
     }
     let length = txn.list(key).ok().flatten().map_or(0, |list| list.len());
     match random.u32(0..9) {
-        0..2 => txn.list_push(key, End::Head, value),
-        2..4 => txn.list_push(key, End::Tail, value),
+        0..2 => txn.list_push(key, End::Head, &[value]),
+        2..4 => txn.list_push(key, End::Tail, &[value]),
         4..6 if 0 < length => txn.list_insert(key, random.usize(0..=length), value),
         6 if 0 < length => txn.list_set(key, random.usize(0..length), value),
         7 if 0 < length => txn.list_remove(key, 0..1),

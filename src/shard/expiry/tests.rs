@@ -362,7 +362,7 @@ fn a_new_life_in_another_region_survives_the_removal() {
     assert_eq!(world.expire(1, now_ms), 1);
     // It has not seen the removal; the key is past its deadline there, too.
     world.at(2).transact(now_ms, None, |txn| {
-        txn.list_push(&key(b"k"), End::Tail, b"new");
+        txn.list_push(&key(b"k"), End::Tail, &[b"new"]);
     });
     world.settle(now_ms + 10);
     world.settle(now_ms + 20);
@@ -440,7 +440,7 @@ fn a_write_removes_what_has_ended() {
         txn.hash_set(&key(b"h"), b"stays", b"v", NEVER);
     });
     alone.transact(END_MS, None, |txn| {
-        txn.list_push(&key(b"k"), End::Head, b"v");
+        txn.list_push(&key(b"k"), End::Head, &[b"v"]);
         assert!(txn.hash_set(&key(b"h"), b"f", b"new", NEVER));
     });
     let expired = Expired { keys: 1, fields: 1 };
