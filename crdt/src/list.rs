@@ -176,8 +176,31 @@ impl ListBody {
 impl ListBody {
     /// Adds an element at an end.
     pub(crate) fn push(&mut self, list: u64, end: End, id: Id, value: &[u8], origins: &Origins) {
-        let position = Position::pushed(side_of(end), origins.fact_id(id));
-        self.put(list, &position, Element::Pushed { id, end, value }, origins);
+        let rank = if self.is_outermost(end, id, origins) {
+            match end {
+                End::Head => 0,
+                End::Tail => self.len(),
+            }
+        } else {
+            let position = Position::pushed(side_of(end), origins.fact_id(id));
+            self.rank(&position, origins)
+        };
+        self.put(list, rank, Element::Pushed { id, end, value }, origins);
+    }
+
+    /// Whether what is pushed at an end stands next to it, as nearly all does.
+    fn is_outermost(&self, end: End, id: Id, origins: &Origins) -> bool {
+        let rank = match end {
+            End::Head => 0,
+            End::Tail => self.len().saturating_sub(1),
+        };
+        match self.elements.get(rank) {
+            None => true,
+            Some(Element::Pushed {
+                id: other, end: at, ..
+            }) => at != end || origins.compare(other, id).is_lt(),
+            Some(Element::Full(_)) => false,
+        }
     }
 
     /// Adds an element at a position.
@@ -201,12 +224,12 @@ impl ListBody {
             bases: vec![base],
         };
         let element = Element::Full(self.full.insert(element));
-        self.put(list, at, element, origins);
+        self.put(list, self.rank(at, origins), element, origins);
     }
 
-    fn put(&mut self, list: u64, at: &Position, element: Element<'_>, origins: &Origins) {
+    fn put(&mut self, list: u64, rank: usize, element: Element<'_>, origins: &Origins) {
         self.digest ^= self.digest_of(list, element, origins);
-        self.elements.insert(self.rank(at, origins), element);
+        self.elements.insert(rank, element);
     }
 
     /// Removes what was seen between two positions, both included.
