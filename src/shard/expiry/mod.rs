@@ -180,4 +180,6 @@ impl Txn<'_> {
 }
 
 #[cfg(test)]
+mod promise;
+#[cfg(test)]
 mod tests;

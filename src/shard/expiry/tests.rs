@@ -10,22 +10,22 @@ use crate::limits;
 use crate::oplog::Budget;
 use crate::shard::{Identity, Peers};
 
-const DRIFT_MS: u64 = 500;
-const GRACE_MS: u64 = 10_000;
+pub(super) const DRIFT_MS: u64 = 500;
+pub(super) const GRACE_MS: u64 = 10_000;
 /// When deadlines of these tests are.
-const END_MS: u64 = 100_000;
+pub(super) const END_MS: u64 = 100_000;
 /// A time before them, when all is quiet.
-const BEFORE_MS: u64 = 50_000;
+pub(super) const BEFORE_MS: u64 = 50_000;
 /// From when on a setter that has heard this time from everybody removes.
 const HEARD_MS: u64 = END_MS + DRIFT_MS + 1;
 
 const NEVER: Attached = Attached::Deadline(Deadline::Never);
 
-fn region(id: u8) -> Region {
+pub(super) fn region(id: u8) -> Region {
     Region::new(id).expect("not 0")
 }
 
-fn shard(id: u8, epoch: u64, regions: u8) -> Shard {
+pub(super) fn shard(id: u8, epoch: u64, regions: u8) -> Shard {
     let identity = Identity {
         number: 0,
         first: Slot::new(0).expect("0 is a slot"),
@@ -127,12 +127,12 @@ impl World {
     }
 }
 
-fn key(name: &[u8]) -> Key<'_> {
+pub(super) fn key(name: &[u8]) -> Key<'_> {
     Seed::from_text(b"test").key(name)
 }
 
 /// A set with one member that ends.
-fn write_set(txn: &mut Txn<'_>, name: &[u8]) {
+pub(super) fn write_set(txn: &mut Txn<'_>, name: &[u8]) {
     txn.set_add(&key(name), b"m");
     txn.set_deadline(&key(name), Deadline::At(END_MS));
 }
@@ -141,7 +141,7 @@ fn extend(txn: &mut Txn<'_>, name: &[u8]) {
     txn.set_deadline(&key(name), Deadline::At(END_MS + 50_000));
 }
 
-fn write_field(txn: &mut Txn<'_>, name: &[u8], field: &[u8]) {
+pub(super) fn write_field(txn: &mut Txn<'_>, name: &[u8], field: &[u8]) {
     txn.hash_set(&key(name), field, b"v", NEVER);
     txn.hash_deadline(&key(name), field, Deadline::At(END_MS));
 }
