@@ -90,9 +90,7 @@ pub(crate) fn change_key(
             };
             keys.change_register(thing, cx, |register| register.edit(fact, cx.origins))
         }
-        Change::StringAdd { increment, carried } => keys.change_register(thing, cx, |register| {
-            register.add(cx.id, *increment, *carried, cx.origins);
-        }),
+        Change::StringAdd { increment, carried } => keys.add(thing, *increment, *carried, cx),
         Change::ForgetPart { field: None, seen } => keys.change_register(thing, cx, |register| {
             if let Some(owner) = cx.origins.find(seen.origin) {
                 register.forget(cx.id, owner, *seen);
@@ -140,6 +138,9 @@ fn remove(
     cx: &Context<'_>,
     inner: &mut Inner<'_>,
 ) -> Updated {
+    if keys.find(thing.hash, thing.name).is_none() {
+        return Updated::nothing();
+    }
     if bodies.has(Bodies::STRING) && !keys.is_more(thing) {
         return keys.remove(thing, deadlines, cx);
     }
@@ -306,9 +307,7 @@ fn change_hash(
             Change::FieldRemove { deadlines, .. } => fields.remove(field, *deadlines, cx),
             Change::FieldAdd {
                 increment, carried, ..
-            } => fields.update(field, cx, |r| {
-                r.add(cx.id, *increment, *carried, cx.origins);
-            }),
+            } => fields.add(field, *increment, *carried, cx),
             Change::FieldDeadline { deadline, .. } => {
                 let fact = DeadlineFact {
                     id: cx.id,
@@ -362,9 +361,7 @@ fn change_zset(
                 )
             }
             Change::ScoreRemove { .. } => members.remove(member, false, cx),
-            Change::ScoreAdd { increment, .. } => {
-                members.update(member, cx, |r| r.add(cx.id, *increment, None, cx.origins))
-            }
+            Change::ScoreAdd { increment, .. } => members.add(member, *increment, None, cx),
             Change::ForgetScore { seen, .. } => members.update(member, cx, |register| {
                 if let Some(owner) = cx.origins.find(seen.origin) {
                     register.forget(cx.id, owner, *seen);

@@ -199,7 +199,7 @@ impl KeyState {
 /// something for a reader at `now_ms`. Costs O(elements) only where several bodies do.
 pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) -> Option<Kind> {
     let state = match kept {
-        Kept::Compact(_) => return Some(Kind::String),
+        Kept::Compact(_) | Kept::Counter(_) => return Some(Kind::String),
         Kept::Full(state) => state,
     };
     let string = state
@@ -227,7 +227,7 @@ pub(crate) fn visible(kept: Kept<'_, KeyState>, now_ms: u64, origins: &Origins) 
 /// All bodies that hold something, seen or not.
 pub(crate) fn present(kept: Kept<'_, KeyState>) -> Bodies {
     let state = match kept {
-        Kept::Compact(_) => return Bodies::STRING,
+        Kept::Compact(_) | Kept::Counter(_) => return Bodies::STRING,
         Kept::Full(state) => state,
     };
     let string = match state.register() {

@@ -61,6 +61,7 @@ impl<F: Full> Kept<'_, F> {
     pub(crate) fn ending(self, origins: &Origins) -> Option<Ending> {
         let full = match self {
             Self::Full(full) => full,
+            Self::Counter(_) => return None,
             Self::Compact(base) => {
                 let region = |ms| Ending {
                     ms,

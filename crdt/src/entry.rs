@@ -1,18 +1,21 @@
 //! The bytes of a table entry.
 //!
-//! Nearly every thing is just one base, and there are millions: so an entry is one allocation
-//! that holds the name, the identity of the base, its attached deadline and the value. Whatever
-//! has more to it (siblings, edits, parts, containers) is kept in full in a slab beside the
+//! Nearly every thing is just one base, or just one counter part, and there are millions: so an
+//! entry is one allocation that holds the name and, of a base, its identity, its attached deadline
+//! and the value; of a part, whose it is, its birth, its last increment and the sum. Whatever has
+//! more to it (siblings, edits, several parts, containers) is kept in full in a slab beside the
 //! table, and its entry says where.
 //!
-//! Layout: flags, name length (one byte, or four with [`LONG_NAME`]), name, then either the place
-//! in the slab (four bytes) or time (eight bytes), origin and index (varints), the deadline if
-//! there is one (eight bytes), and the value up to the end. Integers are little-endian. These bytes
-//! never leave the process.
+//! Layout: flags, name length (one byte, or four with [`LONG_NAME`]), name, then one of three: the
+//! place in the slab (four bytes); a base, as time (eight bytes), origin and index (varints), the
+//! deadline if there is one (eight bytes), and the value up to the end; a part, as origin (two
+//! bytes), birth and last increment (eight and four bytes each) and the sum (eight bytes). Integers
+//! are little-endian. These bytes never leave the process.
 
+use crate::counter::Counter;
 use crate::effect::{Attached, Deadline};
 use crate::fact::{Id, OriginIx};
-use crate::stamp::Time;
+use crate::stamp::{Dot, Time};
 use crate::thin::ThinBytes;
 
 /// The entry holds a place in the slab.
@@ -23,6 +26,10 @@ const NEVER: u8 = 2;
 const AT: u8 = 4;
 /// The name length takes four bytes.
 const LONG_NAME: u8 = 8;
+/// The entry holds a counter part.
+const PART: u8 = 16;
+/// Bytes of a counter part.
+const PART_BYTES: usize = 34;
 
 /// A thing that is just one base.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +43,7 @@ pub(crate) struct Compact<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry<'a> {
     Compact(Compact<'a>),
+    Counter(Counter),
     /// Its place in the slab.
     Full(u32),
 }
@@ -52,6 +60,9 @@ pub(crate) fn read(entry: &[u8]) -> Entry<'_> {
     let rest = &entry[start + length..];
     if entry[0] & FULL != 0 {
         return Entry::Full(u32::from_le_bytes(array(rest)));
+    }
+    if entry[0] & PART != 0 {
+        return Entry::Counter(read_counter(rest));
     }
     let time = Time(u64::from_le_bytes(array(rest)));
     let (origin, rest) = take_varint(&rest[8..]);
@@ -82,6 +93,44 @@ pub(crate) fn full(name: &[u8], place: u32) -> ThinBytes {
     ThinBytes::from_parts(&[&[flags], head.bytes(), name, &place.to_le_bytes()])
 }
 
+fn read_counter(bytes: &[u8]) -> Counter {
+    let word = |at: usize| u64::from_le_bytes(array(&bytes[at..]));
+    let dot = |at: usize| Dot {
+        time: Time(word(at)),
+        index: u32::from_le_bytes(array(&bytes[at + 8..])),
+    };
+    Counter {
+        origin: OriginIx(u16::from_le_bytes(array(bytes))),
+        birth: dot(2),
+        at: dot(14),
+        word: word(26),
+    }
+}
+
+fn counter_bytes(counter: Counter) -> [u8; PART_BYTES] {
+    let mut bytes = [0; PART_BYTES];
+    bytes[..2].copy_from_slice(&counter.origin.0.to_le_bytes());
+    for (at, dot) in [(2, counter.birth), (14, counter.at)] {
+        bytes[at..at + 8].copy_from_slice(&dot.time.0.to_le_bytes());
+        bytes[at + 8..at + 12].copy_from_slice(&dot.index.to_le_bytes());
+    }
+    bytes[26..].copy_from_slice(&counter.word.to_le_bytes());
+    bytes
+}
+
+/// The entry of a thing that is just one counter part.
+pub(crate) fn counter(name: &[u8], counter: Counter) -> ThinBytes {
+    let (flags, head) = head(name, PART);
+    ThinBytes::from_parts(&[&[flags], head.bytes(), name, &counter_bytes(counter)])
+}
+
+/// Overwrites the part in an entry that holds one.
+pub(crate) fn overwrite_counter(entry: &mut [u8], counter: Counter) {
+    debug_assert!(entry[0] & PART != 0, "there is one");
+    let at = entry.len() - PART_BYTES;
+    entry[at..].copy_from_slice(&counter_bytes(counter));
+}
+
 /// The entry of a thing that is just one base.
 pub(crate) fn compact(name: &[u8], base: Compact<'_>) -> ThinBytes {
     let (flags, head) = head(name, attached_flag(base.attached));
@@ -96,7 +145,7 @@ pub(crate) fn overwrite(entry: &mut [u8], base: Compact<'_>) -> bool {
     let mut id = Small::default();
     write_id(&mut id, base);
     let at = start + length;
-    if entry[0] & FULL != 0 || entry.len() != at + id.bytes().len() + base.value.len() {
+    if entry[0] & (FULL | PART) != 0 || entry.len() != at + id.bytes().len() + base.value.len() {
         return false;
     }
     entry[0] = entry[0] & LONG_NAME | attached_flag(base.attached);
@@ -217,6 +266,27 @@ mod tests {
             let base = Compact { id, attached, value: &other };
             prop_assert!(overwrite(&mut entry, base));
             prop_assert_eq!(&entry[..], &compact(&name_bytes, base)[..]);
+        }
+
+        #[test]
+        fn a_counter_is_read(
+            name_length in 0_usize..300,
+            (origin, word, other) in any::<(u16, u64, u64)>(),
+            (birth, at) in any::<((u64, u32), (u64, u32))>(),
+        ) {
+            let name_bytes = vec![7; name_length];
+            let dot = |(time, index)| Dot { time: Time(time), index };
+            let part = Counter { origin: OriginIx(origin), birth: dot(birth), at: dot(at), word };
+            let mut entry = counter(&name_bytes, part);
+            prop_assert_eq!(name(&entry), name_bytes.as_slice());
+            prop_assert!(matches!(read(&entry), Entry::Counter(back) if back == part));
+
+            let part = Counter { at: dot(birth), word: other, ..part };
+            overwrite_counter(&mut entry, part);
+            prop_assert_eq!(&entry[..], &counter(&name_bytes, part)[..]);
+            let id = Id { time: Time(1), origin: OriginIx(1), index: 1 };
+            let base = Compact { id, attached: Attached::Nothing, value: &[1; 24] };
+            prop_assert!(!overwrite(&mut entry, base));
         }
 
         #[test]

@@ -201,6 +201,7 @@ impl State {
             None => match self.key(key)? {
                 Kept::Full(state) => state.register().cloned(),
                 Kept::Compact(base) => Some(register_in(Kept::<Register<Number>>::Compact(base))),
+                Kept::Counter(counter) => Some(counter.register()),
             },
             Some(field) => match self.body(key, Kind::Hash)? {
                 Body::Hash(hash) => {
@@ -217,6 +218,7 @@ impl State {
 fn register_in<S: Sum>(kept: Kept<'_, Register<S>>) -> Register<S> {
     match kept {
         Kept::Full(register) => register.clone(),
+        Kept::Counter(counter) => counter.register(),
         Kept::Compact(base) => Register {
             bases: vec![Base {
                 id: base.id,

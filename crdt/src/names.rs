@@ -5,13 +5,12 @@
 //! the thing was before and is after, so that counts, digests and indexes are kept up by
 //! difference and never recomputed.
 
-use std::borrow::Cow;
-
-use crate::effect::Attached;
-use crate::endings::Ending;
+use crate::counter::Counter;
+use crate::effect::Increment;
 use crate::entry::{self, Compact, Entry};
-use crate::fact::{Id, Origins, Rounds, Seen, mix};
-use crate::register::{Base, Register, Sum, deadline_digest, deflate};
+use crate::fact::{Id, Origins, Rounds, Seen};
+pub(crate) use crate::kept::{Kept, NoInteger, Summary, Updated};
+use crate::register::{Base, Register, Sum, deflate};
 use crate::slot::Seed;
 use crate::table::{Named, Near, Slab, Table};
 
@@ -98,100 +97,6 @@ pub(crate) struct Context<'a> {
     pub(crate) rounds: Rounds,
 }
 
-/// What can be told of a thing without its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Summary {
-    pub(crate) exists: bool,
-    /// When it ends, if it exists and does.
-    pub(crate) ending: Option<Ending>,
-    /// Of its register and deadline.
-    pub(crate) digest: u64,
-}
-
-/// What a change did.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Updated {
-    /// Where the thing is; where it was, if it is gone.
-    pub(crate) id: u32,
-    pub(crate) before: Summary,
-    pub(crate) after: Summary,
-    /// Whether the thing is to be put on the list of those to settle.
-    pub(crate) queue: bool,
-}
-
-impl Updated {
-    /// What is done to a thing that is not there.
-    pub(crate) fn nothing() -> Self {
-        let nothing = Summary::default();
-        Self {
-            id: u32::MAX,
-            before: nothing,
-            after: nothing,
-            queue: false,
-        }
-    }
-
-    /// What the digest of all changes by.
-    pub(crate) const fn digest(&self) -> u64 {
-        self.before.digest ^ self.after.digest
-    }
-}
-
-/// A thing as it is kept.
-#[derive(Debug)]
-pub(crate) enum Kept<'a, F> {
-    Compact(Compact<'a>),
-    Full(&'a F),
-}
-
-impl<F> Clone for Kept<'_, F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F> Copy for Kept<'_, F> {}
-
-impl<'a, F: Full> Kept<'a, F> {
-    /// Whether a reader finds it, its deadline aside.
-    pub(crate) fn exists(self) -> bool {
-        match self {
-            Self::Compact(_) => true,
-            Self::Full(full) => full.has_bodies() || full.register().is_some_and(Register::exists),
-        }
-    }
-
-    /// Whether anything says when it ends, in force or not.
-    pub(crate) fn has_deadlines(self) -> bool {
-        match self {
-            Self::Compact(base) => base.attached != Attached::Nothing,
-            Self::Full(full) => full.register().is_some_and(Register::has_deadlines),
-        }
-    }
-
-    /// The value of its register, if that exists.
-    pub(crate) fn value(self) -> Option<Cow<'a, [u8]>> {
-        match self {
-            Self::Compact(base) => Some(Cow::Borrowed(base.value)),
-            Self::Full(full) => full.register().and_then(Register::value),
-        }
-    }
-
-    fn summary(self, thing: u64, origins: &Origins) -> Summary {
-        let exists = self.exists();
-        let ending = self.ending(origins).filter(|_| exists);
-        let facts = match self {
-            Self::Compact(base) => mix(thing, origins.hash(base.id)),
-            Self::Full(full) => full.register().map_or(0, |r| r.digest(thing, origins)),
-        };
-        Summary {
-            exists,
-            ending,
-            digest: facts ^ ending.map_or(0, |ending| deadline_digest(thing, ending.ms)),
-        }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Names<F> {
@@ -242,6 +147,7 @@ impl<F: Full> Names<F> {
         let entry = self.table.get(id)?;
         let kept = match entry::read(entry) {
             Entry::Compact(base) => Kept::Compact(base),
+            Entry::Counter(counter) => Kept::Counter(counter),
             Entry::Full(place) => {
                 Kept::Full(self.full.get(place).expect("entries name full things"))
             }
@@ -304,6 +210,46 @@ impl<F: Full> Names<F> {
         })
     }
 
+    /// Takes note of the running sum of the issuer's counter part of a thing.
+    pub(crate) fn add(
+        &mut self,
+        thing: Thing<'_>,
+        increment: Increment<F::Sum>,
+        carried: Option<u64>,
+        cx: &Context<'_>,
+    ) -> Updated {
+        let found = self.table.find(thing.hash, thing.name);
+        let old = found.map(|id| entry::read(self.table.get(id).expect("found")));
+        let new = match old {
+            _ if carried.is_some() => None,
+            None => Counter::begin(cx.id, increment),
+            Some(Entry::Counter(old)) => old.add(cx.id, increment),
+            Some(Entry::Compact(_) | Entry::Full(_)) => None,
+        };
+        let Some(new) = new else {
+            return self.change_register(thing, cx, |register| {
+                register.add(cx.id, increment, carried, cx.origins);
+            });
+        };
+        let summary = |counter| Kept::<F>::Counter(counter).summary(thing.digest, cx.origins);
+        let (after, mut before) = (summary(new), Summary::default());
+        let id = if let (Some(id), Some(Entry::Counter(old))) = (found, old) {
+            before = summary(old);
+            entry::overwrite_counter(self.table.get_mut(id).expect("found"), new);
+            id
+        } else {
+            self.live += 1;
+            let entry = entry::counter(thing.name, new);
+            self.table.insert(thing.hash, thing.name, entry, cx.seed)
+        };
+        Updated {
+            id,
+            before,
+            after,
+            queue: false,
+        }
+    }
+
     /// Removes what was seen of a thing's register.
     pub(crate) fn remove(
         &mut self,
@@ -347,6 +293,7 @@ impl<F: Full> Names<F> {
         let place = match found.map(|id| entry::read(self.table.get(id).expect("found"))) {
             Some(Entry::Full(place)) => place,
             Some(Entry::Compact(base)) => self.full.insert(inflate(base)),
+            Some(Entry::Counter(counter)) => self.full.insert(F::from_register(counter.register())),
             None => self.full.insert(F::default()),
         };
         let full = self.full.get_mut(place).expect("just found or made");
@@ -396,7 +343,7 @@ impl<F: Full> Names<F> {
     pub(crate) fn is_more(&self, thing: Thing<'_>) -> bool {
         match self.get(thing.hash, thing.name) {
             Some((_, Kept::Full(full))) => full.is_more_than_register(),
-            Some((_, Kept::Compact(_))) | None => false,
+            Some((_, Kept::Compact(_) | Kept::Counter(_))) | None => false,
         }
     }
 
@@ -408,8 +355,10 @@ impl<F: Full> Names<F> {
         cx: &Context<'_>,
     ) -> Option<Updated> {
         let id = self.table.find(thing.hash, thing.name)?;
-        let Entry::Full(place) = entry::read(self.table.get(id)?) else {
-            return None;
+        let place = match entry::read(self.table.get(id)?) {
+            Entry::Full(place) => place,
+            Entry::Counter(counter) => self.full.insert(F::from_register(counter.register())),
+            Entry::Compact(_) => return None,
         };
         let full = self.full.get_mut(place).expect("entries name full things");
         let before = Kept::Full(&*full).summary(thing.digest, cx.origins);
@@ -454,7 +403,10 @@ impl<F: Full> Names<F> {
                 }
                 return found.unwrap_or(0);
             }
-            Some(register) => deflate(register).map(|base| entry::compact(thing.name, base)),
+            Some(register) => match deflate(register) {
+                Some(base) => Some(entry::compact(thing.name, base)),
+                None => Counter::of(register).map(|c| entry::counter(thing.name, c)),
+            },
             None => {
                 self.full.remove(place);
                 if let Some(id) = found {
@@ -517,6 +469,7 @@ impl<F: Full> Names<F> {
     pub(crate) fn latest(&self, origins: &Origins) -> Option<Id> {
         let latest = self.iter().filter_map(|(_, _, kept)| match kept {
             Kept::Compact(base) => Some(base.id),
+            Kept::Counter(counter) => Some(counter.latest()),
             Kept::Full(full) => full
                 .register()
                 .and_then(|register| register.latest(origins)),

@@ -14,86 +14,11 @@ use crate::edit::OwnedEdit;
 use crate::effect::{Attached, Deadline, Increment, Raised, SeenPart};
 use crate::entry::Compact;
 use crate::fact::{Id, OriginIx, Origins, Seen, mix};
-use crate::number::Number;
 use crate::stamp::Dot;
+pub(crate) use crate::sum::{NoSum, Sum};
 
 /// Sets deadlines apart from facts in digests.
 const DEADLINE_TAG: u64 = 0x646c;
-
-/// What counter parts add up to, and how they meet the base.
-pub(crate) trait Sum: Copy + Default + PartialEq + std::fmt::Debug {
-    /// `self - other`.
-    fn minus(self, other: Self) -> Self;
-    /// The value of a text with what the live parts add, or `None` where the text hides them.
-    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>>;
-    /// The text that stands for `text` with what a part adds, whatever is added later, if there is
-    /// one. Doubles do not add up alike in another order, so there is none.
-    fn fold(text: Option<&[u8]>, part: Self) -> Option<Vec<u8>>;
-}
-
-/// No counter parts: set members.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct NoSum;
-
-impl Sum for NoSum {
-    fn minus(self, _: Self) -> Self {
-        self
-    }
-
-    fn total(_: Option<&[u8]>, _: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn fold(_: Option<&[u8]>, _: Self) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-impl Sum for Number {
-    fn minus(self, other: Self) -> Self {
-        self - other
-    }
-
-    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
-        let base = match text {
-            Some(text) => Self::parse(text)?,
-            None => Self::ZERO,
-        };
-        Some(added.fold(base, |total, part| total + part).to_text())
-    }
-
-    fn fold(text: Option<&[u8]>, part: Self) -> Option<Vec<u8>> {
-        let base = match text.map(Self::parse) {
-            Some(Some(base)) => base,
-            // It hides its parts, and so do all that are written over it.
-            Some(None) => return text.map(<[u8]>::to_vec),
-            None => Self::ZERO,
-        };
-        let total = base + part;
-        let text = total.to_text();
-        let read = Self::parse(&text).and_then(Self::in_units);
-        (read.is_some() && read == total.in_units()).then_some(text)
-    }
-}
-
-impl Sum for f64 {
-    fn minus(self, other: Self) -> Self {
-        self - other
-    }
-
-    fn total(text: Option<&[u8]>, added: impl Iterator<Item = Self>) -> Option<Vec<u8>> {
-        let base = text
-            .and_then(|text| text.try_into().ok())
-            .map_or(0.0, Self::from_le_bytes);
-        let total = added.fold(base, |total, part| total + part);
-        let total = if total.is_nan() { 0.0 } else { total };
-        Some(total.to_le_bytes().to_vec())
-    }
-
-    fn fold(_: Option<&[u8]>, _: Self) -> Option<Vec<u8>> {
-        None
-    }
-}
 
 /// One base: a whole value.
 #[derive(Clone, Debug, PartialEq)]

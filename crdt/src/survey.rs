@@ -6,14 +6,15 @@
 )]
 
 use crate::body::{Body, Kind, present};
+use crate::counter::Counter;
 use crate::effect::{Bodies, SeenPart};
-use crate::fact::Origins;
+use crate::fact::{OriginIx, Origins};
 use crate::names::{Full, Kept, Names};
 use crate::number::Number;
 use crate::origin::Origin;
 use crate::register::{Part, Register, Sum};
 use crate::slot::{Key, Slot};
-use crate::stamp::FactId;
+use crate::stamp::{Dot, FactId};
 use crate::state::State;
 
 /// What a writer sees of a key before it writes.
@@ -31,12 +32,15 @@ pub struct Survey {
     pub edit_bytes: usize,
     /// The size of the string's base, bytes.
     pub string_bytes: usize,
+    /// The writer's own part of the string, if it has one that counts: its birth and its running
+    /// sum.
+    pub own: Option<(Dot, Number)>,
 }
 
 /// What writers need to see.
 impl State {
-    /// What a writer sees of a key.
-    pub fn survey(&self, key: &Key<'_>) -> Survey {
+    /// What a writer, by the name of `origin`, sees of a key.
+    pub fn survey(&self, key: &Key<'_>, origin: Origin) -> Survey {
         let Some(kept) = self.key(key) else {
             return Survey::default();
         };
@@ -45,7 +49,8 @@ impl State {
                 bytes: base.value.len(),
                 ..Facts::default()
             },
-            Kept::Full(state) => facts(state.register(), None),
+            Kept::Counter(counter) => counter_facts(counter, self.find_origin(origin)),
+            Kept::Full(state) => facts(state.register(), self.find_origin(origin)),
         };
         Survey {
             bodies: present(kept),
@@ -54,6 +59,7 @@ impl State {
             counts: string.counts,
             edit_bytes: string.edit_bytes,
             string_bytes: string.bytes,
+            own: string.own,
         }
     }
 
@@ -64,7 +70,7 @@ impl State {
             return;
         }
         for (_, name, kept) in self.slots[self.slot_index(slot)].keys.iter() {
-            if matches!(kept, Kept::Full(_)) {
+            if matches!(kept, Kept::Full(_) | Kept::Counter(_)) {
                 visit(name);
             }
         }
@@ -91,6 +97,7 @@ impl State {
         match self.member(key, member) {
             None => Some((0.0, 0.0)),
             Some(Kept::Compact(base)) => Some((bytes(base.value), 0.0)),
+            Some(Kept::Counter(counter)) => (Some(counter.origin) == own).then_some((0.0, 0.0)),
             Some(Kept::Full(register)) => {
                 if register.live_parts().any(|part| Some(part.origin) != own) {
                     return None;
@@ -117,7 +124,7 @@ impl State {
                 bases.map(|base| of(base.id, base.value.len())).collect()
             }
             Some(Kept::Compact(base)) => vec![of(base.id, base.value.len())],
-            None => Vec::new(),
+            Some(Kept::Counter(_)) | None => Vec::new(),
         }
     }
 
@@ -137,20 +144,8 @@ impl State {
     pub fn string_parts(&self, key: &Key<'_>) -> Vec<SeenPart<Number>> {
         match self.key(key) {
             Some(Kept::Full(state)) => seen_parts(state.register(), &self.origins),
+            Some(Kept::Counter(counter)) => vec![counter.seen(&self.origins)],
             Some(Kept::Compact(_)) | None => Vec::new(),
-        }
-    }
-
-    /// The register at a key as writers see it.
-    pub fn string_facts(&self, key: &Key<'_>, origin: Origin) -> Facts<Number> {
-        let own = self.find_origin(origin);
-        match self.key(key) {
-            Some(Kept::Full(state)) => facts(state.register(), own),
-            Some(Kept::Compact(base)) => Facts {
-                bytes: base.value.len(),
-                ..Facts::default()
-            },
-            None => Facts::default(),
         }
     }
 
@@ -173,6 +168,7 @@ impl State {
         let own = self.find_origin(origin);
         match self.field(key, field) {
             Some(Kept::Full(register)) => facts(Some(register), own),
+            Some(Kept::Counter(counter)) => counter_facts(counter, own),
             Some(Kept::Compact(_)) | None => Facts::default(),
         }
     }
@@ -204,6 +200,7 @@ impl State {
         let own = self.find_origin(origin);
         match self.member(key, member) {
             Some(Kept::Full(register)) => facts(Some(register), own),
+            Some(Kept::Counter(counter)) => counter_facts(counter, own),
             Some(Kept::Compact(_)) | None => Facts::default(),
         }
     }
@@ -249,10 +246,10 @@ pub struct Facts<S> {
     /// The size of the winning base, in bytes.
     pub bytes: usize,
     /// The writer's own part, if it has one that counts: its birth and its running sum.
-    pub own: Option<(crate::stamp::Dot, S)>,
+    pub own: Option<(Dot, S)>,
 }
 
-fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<crate::fact::OriginIx>) -> Facts<S> {
+fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<OriginIx>) -> Facts<S> {
     let Some(register) = register else {
         return Facts::default();
     };
@@ -268,6 +265,14 @@ fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<crate::fact::Origin
     }
 }
 
+fn counter_facts<S: Sum>(counter: Counter, own: Option<OriginIx>) -> Facts<S> {
+    Facts {
+        counts: true,
+        own: (Some(counter.origin) == own).then(|| (counter.birth, counter.sum())),
+        ..Facts::default()
+    }
+}
+
 fn seen_parts<S: Sum>(register: Option<&Register<S>>, origins: &Origins) -> Vec<SeenPart<S>> {
     let parts = register.into_iter().flat_map(Register::live_parts);
     parts.map(|part| part.seen(origins)).collect()
@@ -276,6 +281,7 @@ fn seen_parts<S: Sum>(register: Option<&Register<S>>, origins: &Origins) -> Vec<
 fn kept_parts<S: Sum>(kept: Kept<'_, Register<S>>, origins: &Origins) -> Vec<SeenPart<S>> {
     match kept {
         Kept::Full(register) => seen_parts(Some(register), origins),
+        Kept::Counter(counter) => vec![counter.seen(origins)],
         Kept::Compact(_) => Vec::new(),
     }
 }
@@ -286,13 +292,8 @@ fn all_parts<S: Sum>(
 ) -> Vec<(Box<[u8]>, SeenPart<S>)> {
     let mut all = Vec::new();
     for (_, name, kept) in names.iter() {
-        if let Kept::Full(register) = kept {
-            all.extend(
-                register
-                    .live_parts()
-                    .map(|part| (name.into(), part.seen(origins))),
-            );
-        }
+        let parts = kept_parts(kept, origins);
+        all.extend(parts.into_iter().map(|part| (name.into(), part)));
     }
     all
 }

@@ -64,7 +64,7 @@ impl State {
             field: 0,
             ..walk
         };
-        let Some((name, Kept::Full(state))) = slot.keys.at(walk.key) else {
+        let Some((name, kept)) = slot.keys.at(walk.key) else {
             return Some(next);
         };
         let mut find = |place| {
@@ -74,6 +74,14 @@ impl State {
                 place,
             });
         };
+        let state = match kept {
+            Kept::Full(state) => state,
+            Kept::Counter(counter) if stable.has_closed(counter.origin) => {
+                find(Place::Key);
+                return Some(next);
+            }
+            Kept::Counter(_) | Kept::Compact(_) => return Some(next),
+        };
         let register = state.register();
         if walk.field == 0 && register.is_some_and(|register| register.can_fold(stable)) {
             find(Place::Key);
@@ -81,8 +89,12 @@ impl State {
         let Some(Body::Hash(hash)) = KeyState::body(state, Kind::Hash) else {
             return Some(next);
         };
-        if let Some((field, Kept::Full(register))) = hash.fields.at(walk.field)
-            && register.can_fold(stable)
+        if let Some((field, kept)) = hash.fields.at(walk.field)
+            && match kept {
+                Kept::Full(register) => register.can_fold(stable),
+                Kept::Counter(counter) => stable.has_closed(counter.origin),
+                Kept::Compact(_) => false,
+            }
         {
             find(Place::Part(Kind::Hash, field.into()));
         }

@@ -14,7 +14,7 @@ use crate::body::{Body, HashBody, KeyState, Kind, SetBody, SortedSetBody, score_
 use crate::effect::ElementId;
 use crate::fact::{Id, Origins};
 use crate::list::ListBody;
-use crate::names::{Full, Kept, Names};
+use crate::names::{Full, Kept, Names, NoInteger};
 use crate::number::Number;
 use crate::position::Position;
 use crate::register::Register;
@@ -48,6 +48,7 @@ impl State {
         let kind = visible(kept, 0, &self.origins)?;
         let latest = match kept {
             Kept::Compact(base) => base.id,
+            Kept::Counter(counter) => counter.latest(),
             Kept::Full(state) => state.latest(kind, &self.origins)?,
         };
         Some((kind, latest))
@@ -67,6 +68,22 @@ impl State {
             Some(Kind::String) => Ok(kept.value()),
             Some(other) => Err(other),
             None => Ok(None),
+        }
+    }
+
+    /// The integer at a key, 0 if there is none; or the type that readers see there instead, which
+    /// is a string if that is no integer.
+    pub fn read_integer(&self, key: &Key<'_>, now_ms: u64) -> Result<i64, Kind> {
+        let Some(kept) = self.live_key(key, now_ms) else {
+            return Ok(0);
+        };
+        match visible(kept, now_ms, &self.origins) {
+            Some(Kind::String) => match kept.integer() {
+                Ok(integer) => Ok(integer.unwrap_or(0)),
+                Err(NoInteger) => Err(Kind::String),
+            },
+            Some(other) => Err(other),
+            None => Ok(0),
         }
     }
 
@@ -164,7 +181,7 @@ impl State {
     pub(crate) fn body(&self, key: &Key<'_>, kind: Kind) -> Option<&Body> {
         match self.key(key)? {
             Kept::Full(state) => state.body(kind),
-            Kept::Compact(_) => None,
+            Kept::Compact(_) | Kept::Counter(_) => None,
         }
     }
 
@@ -231,6 +248,7 @@ impl State {
         let entry = key.name.len() + 40;
         Some(match kept {
             Kept::Compact(base) => entry + base.value.len(),
+            Kept::Counter(_) => entry + 34,
             Kept::Full(state) => {
                 let value = state
                     .register()

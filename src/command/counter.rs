@@ -1,6 +1,6 @@
 //! Counters: strings that are numbers. Increments of different regions add up.
 
-use crdt::{Attached, Number, parse_decimal, parse_integer};
+use crdt::{Attached, Number, parse_decimal};
 
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
@@ -54,10 +54,7 @@ fn decrby(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn add(txn: &mut Txn<'_>, name: &[u8], by: i64, reply: &mut Reply<'_>) -> Outcome {
     let key = txn.key(name);
-    let before = match txn.string(&key)? {
-        Some(text) => parse_integer(&text).ok_or(CommandError::NotAnInteger)?,
-        None => 0,
-    };
+    let before = txn.integer(&key)?;
     let after = before.checked_add(by).ok_or(CommandError::Overflow)?;
     txn.string_add(&key, Number::int(by.into()));
     reply.int(after);

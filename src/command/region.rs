@@ -254,7 +254,7 @@ fn explain(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     let key = server.shards.seed().key(args.next()?);
     let shard = server.shards.serve(server.shards.index_of(key.slot))?;
     let state = shard.state();
-    let survey = state.survey(&key);
+    let survey = state.survey(&key, shard.origin());
     let bodies = KINDS.iter().filter(|kind| survey.bodies.has(kind.bodies()));
     let (bases, edits) = (state.string_bases(&key), state.string_edits(&key));
     let parts = state.string_parts(&key);

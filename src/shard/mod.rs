@@ -8,6 +8,7 @@ mod expiry;
 mod hold;
 mod open;
 mod outage;
+mod read;
 #[cfg(test)]
 mod testing;
 mod touched;

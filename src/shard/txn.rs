@@ -5,17 +5,15 @@
 //! besides (sums of counter parts, deadlines that end with their key, bodies of other types) are
 //! here, so that handlers know nothing of them. See docs/semantics.md, "Values" and "Keys".
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crdt::{
-    Attached, Bodies, Change, Deadline, Dot, Edit, End, Hash, Increment, Key, Kind, List, Number,
-    Position, Set, SortedSet, Survey,
+    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Number, Position,
+    Survey,
 };
 
 use super::Shard;
 use super::open::OpenOp;
-use crate::command::CommandError;
 
 /// Edits of a string are folded by a writer once they weigh this much more than its value, bytes.
 const EDITS_SLACK_BYTES: usize = 1 << 10;
@@ -27,101 +25,6 @@ pub struct Txn<'a> {
     pub(super) now_ms: u64,
     pub(super) first: Option<Key<'a>>,
     pub(super) op: Option<OpenOp>,
-}
-
-/// Reading. What is past its deadline is not there.
-impl Txn<'_> {
-    /// The time that deadlines are held against: milliseconds since 1970.
-    pub const fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-
-    /// A key with its slot and hash; free for the key that the command was routed by.
-    pub fn key<'k>(&self, name: &'k [u8]) -> Key<'k> {
-        match self.first {
-            Some(first) if std::ptr::eq(first.name, name) => Key { name, ..first },
-            _ => self.shard.state.seed().key(name),
-        }
-    }
-
-    /// The type that readers see at a key.
-    pub fn kind(&self, key: &Key<'_>) -> Option<Kind> {
-        self.shard.state.kind(key, self.now_ms)
-    }
-
-    /// Whether there is such a key.
-    pub fn exists(&self, key: &Key<'_>) -> bool {
-        self.kind(key).is_some()
-    }
-
-    /// When a key that exists ends, if it does; milliseconds since 1970.
-    pub fn deadline(&self, key: &Key<'_>) -> Option<u64> {
-        self.kind(key)?;
-        self.shard.state.deadline(key)
-    }
-
-    /// Refuses a key of another type. Returns whether there is such a key.
-    fn check(&self, key: &Key<'_>, wanted: Kind) -> Result<bool, CommandError> {
-        match self.kind(key) {
-            None => Ok(false),
-            Some(kind) if kind == wanted => Ok(true),
-            Some(_) => Err(CommandError::WrongType),
-        }
-    }
-
-    /// The string at a key.
-    pub fn string(&self, key: &Key<'_>) -> Result<Option<Cow<'_, [u8]>>, CommandError> {
-        match self.shard.state.read_string(key, self.now_ms) {
-            Ok(value) => Ok(value),
-            Err(_other) => Err(CommandError::WrongType),
-        }
-    }
-
-    /// The hash at a key.
-    pub fn hash(&self, key: &Key<'_>) -> Result<Option<Hash<'_>>, CommandError> {
-        let found = self.check(key, Kind::Hash)?;
-        Ok(if found {
-            self.shard.state.hash(key, self.now_ms)
-        } else {
-            None
-        })
-    }
-
-    /// The set at a key.
-    pub fn set(&self, key: &Key<'_>) -> Result<Option<Set<'_>>, CommandError> {
-        let found = self.check(key, Kind::Set)?;
-        Ok(if found {
-            self.shard.state.set(key)
-        } else {
-            None
-        })
-    }
-
-    /// The sorted set at a key.
-    pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
-        match self.shard.state.read_sorted_set(key, self.now_ms) {
-            Ok(found) => Ok(found),
-            Err(_other) => Err(CommandError::WrongType),
-        }
-    }
-
-    /// The list at a key.
-    pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
-        match self.shard.state.read_list(key, self.now_ms) {
-            Ok(found) => Ok(found),
-            Err(_other) => Err(CommandError::WrongType),
-        }
-    }
-
-    /// Chance, for commands that pick at random.
-    pub const fn random(&mut self) -> &mut fastrand::Rng {
-        self.shard.random()
-    }
-
-    /// The shard, for what is not about one key.
-    pub const fn shard(&self) -> &Shard {
-        self.shard
-    }
 }
 
 /// Whole keys.
@@ -160,7 +63,7 @@ impl Txn<'_> {
     }
 
     fn remove_all(&mut self, key: &Key<'_>) {
-        let survey = self.shard.state.survey(key);
+        let survey = self.shard.state.survey(key, self.shard.origin);
         if survey.bodies != Bodies::NONE || survey.deadlines {
             self.forget_parts(key, Bodies::ALL);
             self.emit(
@@ -188,7 +91,7 @@ impl Txn<'_> {
     /// Makes way for a write of a kind: what is past its deadline goes, and so do bodies of other
     /// types, and deadlines of a life that is over. Returns what was seen of a key that lives on.
     fn make_way(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
-        let survey = self.shard.state.survey(key);
+        let survey = self.shard.state.survey(key, self.shard.origin);
         if survey.bodies == Bodies::NONE && !survey.deadlines {
             return survey;
         }
@@ -301,10 +204,12 @@ impl Txn<'_> {
     /// Adds to a string that is a number or not there; the caller has checked that, and the range.
     pub fn string_add(&mut self, key: &Key<'_>, by: Number) {
         let survey = self.prepare(key, Kind::String);
+        let mut own = survey.own;
         if 0 < survey.edit_bytes {
+            // Which makes an end of all parts.
             self.rewrite(key, survey);
+            own = None;
         }
-        let own = self.shard.state.string_facts(key, self.shard.origin).own;
         let increment = self.increment(own, by);
         self.emit(
             key,

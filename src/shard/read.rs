@@ -1,0 +1,112 @@
+//! What a transaction reads: its own writes included, as they are applied at once.
+
+use std::borrow::Cow;
+
+use crdt::{Hash, Key, Kind, List, Set, SortedSet};
+
+use super::{Shard, Txn};
+use crate::command::CommandError;
+
+/// Reading. What is past its deadline is not there.
+impl Txn<'_> {
+    /// The time that deadlines are held against: milliseconds since 1970.
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// A key with its slot and hash; free for the key that the command was routed by.
+    pub fn key<'k>(&self, name: &'k [u8]) -> Key<'k> {
+        match self.first {
+            Some(first) if std::ptr::eq(first.name, name) => Key { name, ..first },
+            _ => self.shard.state.seed().key(name),
+        }
+    }
+
+    /// The type that readers see at a key.
+    pub fn kind(&self, key: &Key<'_>) -> Option<Kind> {
+        self.shard.state.kind(key, self.now_ms)
+    }
+
+    /// Whether there is such a key.
+    pub fn exists(&self, key: &Key<'_>) -> bool {
+        self.kind(key).is_some()
+    }
+
+    /// When a key that exists ends, if it does; milliseconds since 1970.
+    pub fn deadline(&self, key: &Key<'_>) -> Option<u64> {
+        self.kind(key)?;
+        self.shard.state.deadline(key)
+    }
+
+    /// Refuses a key of another type. Returns whether there is such a key.
+    fn check(&self, key: &Key<'_>, wanted: Kind) -> Result<bool, CommandError> {
+        match self.kind(key) {
+            None => Ok(false),
+            Some(kind) if kind == wanted => Ok(true),
+            Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// The string at a key.
+    pub fn string(&self, key: &Key<'_>) -> Result<Option<Cow<'_, [u8]>>, CommandError> {
+        match self.shard.state.read_string(key, self.now_ms) {
+            Ok(value) => Ok(value),
+            Err(_other) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// The integer at a key, 0 if there is none.
+    pub fn integer(&self, key: &Key<'_>) -> Result<i64, CommandError> {
+        let found = self.shard.state.read_integer(key, self.now_ms);
+        found.map_err(|kind| match kind {
+            Kind::String => CommandError::NotAnInteger,
+            Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => CommandError::WrongType,
+        })
+    }
+
+    /// The hash at a key.
+    pub fn hash(&self, key: &Key<'_>) -> Result<Option<Hash<'_>>, CommandError> {
+        let found = self.check(key, Kind::Hash)?;
+        Ok(if found {
+            self.shard.state.hash(key, self.now_ms)
+        } else {
+            None
+        })
+    }
+
+    /// The set at a key.
+    pub fn set(&self, key: &Key<'_>) -> Result<Option<Set<'_>>, CommandError> {
+        let found = self.check(key, Kind::Set)?;
+        Ok(if found {
+            self.shard.state.set(key)
+        } else {
+            None
+        })
+    }
+
+    /// The sorted set at a key.
+    pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
+        match self.shard.state.read_sorted_set(key, self.now_ms) {
+            Ok(found) => Ok(found),
+            Err(_other) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// The list at a key.
+    pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
+        match self.shard.state.read_list(key, self.now_ms) {
+            Ok(found) => Ok(found),
+            Err(_other) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// Chance, for commands that pick at random.
+    pub const fn random(&mut self) -> &mut fastrand::Rng {
+        self.shard.random()
+    }
+
+    /// The shard, for what is not about one key.
+    pub const fn shard(&self) -> &Shard {
+        self.shard
+    }
+}
