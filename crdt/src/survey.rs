@@ -209,7 +209,7 @@ impl State {
     fn counted_body(&self, key: &Key<'_>, kind: Kind) -> Option<&Body> {
         match self.key(key)? {
             Kept::Full(state) if state.marks.counted => state.body(kind),
-            Kept::Full(_) | Kept::Compact(_) => None,
+            Kept::Full(_) | Kept::Counter(_) | Kept::Compact(_) => None,
         }
     }
 
