@@ -3,8 +3,6 @@
 //! A bound that users may change is a default here and a setting in `config`; the others are fixed.
 //! How they depend on each other is asserted at compile time, at the bottom.
 
-use std::time::Duration;
-
 /// Bytes in a kibibyte.
 pub const KIB: usize = 1024;
 /// Bytes in a mebibyte.
@@ -48,15 +46,6 @@ pub const KEYS_AHEAD: usize = 256;
 /// Bytes of replies after which a connection writes before it executes more of its pipeline, so
 /// that a long pipeline of large replies does not pile them all up.
 pub const REPLY_FLUSH_BYTES: usize = MIB;
-/// Bytes of replies that a normal client may leave unread; Redis has no limit, and runs out of
-/// memory. A client past it is disconnected.
-pub const OUTPUT_BYTES_MAX: usize = GIB;
-/// Bytes of messages that a subscriber may leave unread: the hard limit (Redis: 32 MiB).
-pub const SUBSCRIBER_OUTPUT_BYTES_MAX: usize = 32 * MIB;
-/// Bytes of messages that a subscriber may leave unread for [`SUBSCRIBER_OUTPUT_GRACE`].
-pub const SUBSCRIBER_OUTPUT_BYTES_SOFT: usize = 8 * MIB;
-/// How long a subscriber may stay above the soft limit.
-pub const SUBSCRIBER_OUTPUT_GRACE: Duration = Duration::from_mins(1);
 /// Commands that a `MULTI` may queue: each costs at least an allocation.
 pub const QUEUED_COMMANDS_MAX: usize = 1024 * KIB;
 /// Bytes of the commands that a `MULTI` may queue: they stand for a query buffer.
@@ -131,10 +120,6 @@ const _: () = assert!(UNAUTHENTICATED_BULK_BYTES_MAX < BULK_BYTES_MAX);
 const _: () = assert!(UNAUTHENTICATED_ARGUMENTS_MAX < ARGUMENTS_MAX);
 const _: () = assert!(READ_BYTES <= IDLE_BUFFER_BYTES);
 const _: () = assert!(IDLE_BUFFER_BYTES < REPLY_FLUSH_BYTES);
-// A reply that is one whole value must fit, with the flush that came before it.
-const _: () = assert!(STRING_BYTES_MAX + REPLY_FLUSH_BYTES < OUTPUT_BYTES_MAX);
-const _: () = assert!(SUBSCRIBER_OUTPUT_BYTES_SOFT < SUBSCRIBER_OUTPUT_BYTES_MAX);
-const _: () = assert!(SUBSCRIBER_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
 const _: () = assert!(STRING_BYTES_MAX <= BULK_BYTES_MAX && KEY_BYTES_MAX <= BULK_BYTES_MAX);
 const _: () = assert!(SHARDS_DEFAULT.is_power_of_two() && SHARDS_MAX.is_power_of_two());
 const _: () = assert!(SHARDS_DEFAULT <= SHARDS_MAX);

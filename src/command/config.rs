@@ -71,9 +71,29 @@ const PARAMETERS: &[Parameter] = &[
         }),
     },
     Parameter {
+        name: "client-output-buffer-limit",
+        get: |server| server.output.to_text(),
+        set: Some(|server, text, apply| {
+            let read_bytes = |bytes: &str| read_bytes(bytes).ok();
+            Ok(server.output.set(text, apply, read_bytes)?)
+        }),
+    },
+    Parameter {
         name: "client-query-buffer-limit",
-        get: |_| limits::QUERY_BUFFER_BYTES_MAX.to_string(),
-        set: None,
+        get: |server| server.request_bytes_max.load(Ordering::Relaxed).to_string(),
+        set: Some(|server, text, apply| {
+            let value = read_bytes(text)?;
+            let range = 1024 * 1024..=limits::QUERY_BUFFER_BYTES_MAX as u64;
+            if !range.contains(&value) {
+                return Err(between(*range.start(), *range.end()));
+            }
+            if apply {
+                server
+                    .request_bytes_max
+                    .store(value as usize, Ordering::Relaxed);
+            }
+            Ok(())
+        }),
     },
     Parameter {
         name: "databases",

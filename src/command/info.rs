@@ -147,6 +147,16 @@ fn stats(call: &Call<'_>, text: &mut String) {
     );
     line(
         text,
+        "client_query_buffer_limit_disconnections",
+        server.request_exceeded.load(Ordering::Relaxed),
+    );
+    line(
+        text,
+        "client_output_buffer_limit_disconnections",
+        server.output.exceeded.load(Ordering::Relaxed),
+    );
+    line(
+        text,
         "malformed_requests",
         server.malformed.load(Ordering::Relaxed),
     );

@@ -31,9 +31,33 @@ pub(super) fn give_back(buffer: &mut Vec<u8>) {
     });
 }
 
+/// Leaves a buffer with room for what is in it, if that is little: a client may never send the rest.
+pub(super) fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() {
+        return give_back(buffer);
+    }
+    if buffer.len() < buffer.capacity() / 8 {
+        let little = buffer.clone();
+        let mut large = std::mem::replace(buffer, little);
+        large.clear();
+        give_back(&mut large);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_request_takes_up_no_more_than_it_is() {
+        let mut buffer = Vec::with_capacity(limits::IDLE_BUFFER_BYTES);
+        buffer.extend_from_slice(b"half");
+        shrink(&mut buffer);
+        assert_eq!((&buffer[..], buffer.capacity()), (&b"half"[..], 4));
+        assert_eq!(take().capacity(), limits::IDLE_BUFFER_BYTES);
+        shrink(&mut buffer);
+        assert_eq!((buffer.capacity(), take().capacity()), (4, 0));
+    }
 
     #[test]
     fn a_buffer_comes_back_unless_it_is_large_or_in_use() {

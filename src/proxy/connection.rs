@@ -15,13 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ahead::{Ahead, Batch};
 use super::execute::{Blocking, Step, execute};
+use super::output::Patience;
 use super::stats::Tally;
 use super::{Server, buffers};
 use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
 use crate::limits;
 use crate::resp::{Decoder, Protocol, ProtocolError, Rules};
-use crate::session::{Pending, Replies, Session, Unblock};
+use crate::session::{Client, Pending, Replies, Session, Unblock};
 use crate::shard::panic_text;
 
 /// Serves a client until it leaves or is sent away.
@@ -97,7 +98,7 @@ impl Connection {
         self.output.truncate(self.whole);
         let mut reply = Reply::new(&mut self.output, session.protocol);
         reply.error(&CommandError::text(PANICKED));
-        self.flush(stream).await
+        self.flush(server, stream, &session.client).await
     }
 
     async fn run(
@@ -109,7 +110,7 @@ impl Connection {
         loop {
             let there = match &mut session.monitor {
                 None => read(stream, &mut self.input, self.decoder.wanted()).await?,
-                Some(monitor) => self.watch(stream, monitor).await?,
+                Some(monitor) => self.watch(server, &session.client, stream, monitor).await?,
             };
             if !there {
                 return Ok(());
@@ -118,7 +119,7 @@ impl Connection {
             session.show();
             // Every other connection that is ready runs before any reply is written.
             tokio::task::yield_now().await;
-            self.flush(stream).await?;
+            self.flush(server, stream, &session.client).await?;
             if session.closing {
                 return Ok(());
             }
@@ -128,6 +129,8 @@ impl Connection {
     /// Shows a monitor what others do, until it says something. Returns whether it is still there.
     async fn watch(
         &mut self,
+        server: &Server,
+        client: &Client,
         stream: &mut TcpStream,
         monitor: &mut mpsc::Receiver<Arc<[u8]>>,
     ) -> io::Result<bool> {
@@ -143,7 +146,7 @@ impl Connection {
             while let Ok(line) = monitor.try_recv() {
                 self.output.extend_from_slice(&line);
             }
-            self.flush(stream).await?;
+            self.flush(server, stream, client).await?;
         }
     }
 
@@ -187,7 +190,7 @@ impl Connection {
         }
         turn.tally.add_up(&server.stats);
         input.drain(..done);
-        buffers::give_back(&mut input);
+        buffers::shrink(&mut input);
         self.input = input;
         Ok(())
     }
@@ -203,6 +206,7 @@ impl Connection {
     ) -> Option<ProtocolError> {
         let rules = Rules {
             bulk_bytes_max: server.bulk_bytes_max.load(Ordering::Relaxed),
+            request_bytes_max: server.request_bytes_max.load(Ordering::Relaxed),
             authenticated: session.authenticated,
         };
         // Who has not authenticated may do so with the next request, and send more after it.
@@ -244,7 +248,7 @@ impl Connection {
         let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
         let mut step = execute(server, session, now_ms, asked, &mut self.output);
         while let Step::Pause(ms) = step {
-            self.flush(stream).await?;
+            self.flush(server, stream, &session.client).await?;
             pause(server, ms).await;
             (self.whole, turn.started_ns) = (0, clock::monotonic_ns());
             step = execute(server, session, clock::now_ms(), asked, &mut self.output);
@@ -258,16 +262,16 @@ impl Connection {
             self.hush(session);
         }
         if let Step::Block(blocking) = step {
-            self.flush(stream).await?;
+            self.flush(server, stream, &session.client).await?;
             self.block(server, stream, session, blocking).await?;
             turn.started_ns = clock::monotonic_ns();
         } else if let Some(pending) = session.pending.take() {
-            self.flush(stream).await?;
+            self.flush(server, stream, &session.client).await?;
             self.wait(server, stream, session, pending).await?;
             turn.started_ns = clock::monotonic_ns();
         }
         if limits::REPLY_FLUSH_BYTES < self.output.len() {
-            self.flush(stream).await?;
+            self.flush(server, stream, &session.client).await?;
         }
         Ok(())
     }
@@ -289,11 +293,27 @@ impl Connection {
         }
     }
 
-    async fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    /// Writes the replies. Waits for a client that does not read, as long as it may.
+    async fn flush(
+        &mut self,
+        server: &Server,
+        stream: &mut TcpStream,
+        client: &Client,
+    ) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
-        stream.write_all(&self.output).await?;
+        let write = stream.write_all(&self.output);
+        let written = match server.output.patience(self.output.len()) {
+            Patience::Endless => Some(write.await),
+            Patience::Until(time) => tokio::time::timeout(time, write).await.ok(),
+            Patience::None => None,
+        };
+        let Some(written) = written else {
+            server.note_unread(client, self.output.len());
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        written?;
         self.output.clear();
         buffers::give_back(&mut self.output);
         Ok(())
@@ -391,8 +411,10 @@ impl Connection {
 async fn read(stream: &TcpStream, input: &mut Vec<u8>, wanted: usize) -> io::Result<bool> {
     loop {
         stream.readable().await?;
-        if input.capacity() == 0 {
-            *input = buffers::take();
+        if input.capacity() < limits::READ_BYTES {
+            let mut large = buffers::take();
+            large.extend_from_slice(input);
+            *input = large;
         }
         // No more than doubles: the client may announce what it never sends.
         let wanted = wanted.saturating_sub(input.len());
@@ -486,7 +508,7 @@ async fn timer(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
-async fn unblocked(client: &crate::session::Client) -> Unblock {
+async fn unblocked(client: &Client) -> Unblock {
     loop {
         let woken = client.wake.notified();
         if let Some(unblock) = client.facts.lock().unblocked.take() {

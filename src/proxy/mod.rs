@@ -11,6 +11,7 @@ mod execute;
 mod held;
 mod listener;
 pub(crate) mod memory;
+mod output;
 mod server;
 mod slow;
 mod stats;
@@ -19,6 +20,7 @@ mod tests;
 mod transaction;
 
 pub use listener::{BindError, Listener, Thread};
+pub use output::OutputLimits;
 pub use server::{Policy, RegionState, Regions, Server, Settings};
 pub use slow::{Slow, SlowCommand, Spike};
 pub use stats::CommandStats;

@@ -108,6 +108,12 @@ pub struct Server {
     pub idle_max_s: AtomicU64,
     /// Bytes of one argument.
     pub bulk_bytes_max: AtomicUsize,
+    /// Bytes of one request.
+    pub request_bytes_max: AtomicUsize,
+    /// Clients that were disconnected for a request of more.
+    pub request_exceeded: AtomicU64,
+    /// What clients may leave unread.
+    pub output: super::OutputLimits,
     /// Wakes clients that are paused.
     pub resumed: tokio::sync::Notify,
     /// Ends the node.
@@ -139,6 +145,9 @@ impl Server {
             memory_full: AtomicBool::new(false),
             idle_max_s: AtomicU64::new(0),
             bulk_bytes_max: AtomicUsize::new(crate::limits::BULK_BYTES_MAX),
+            request_bytes_max: AtomicUsize::new(crate::limits::QUERY_BUFFER_BYTES_MAX),
+            request_exceeded: AtomicU64::new(0),
+            output: super::OutputLimits::default(),
             resumed: tokio::sync::Notify::new(),
             stop: tokio::sync::Notify::new(),
             next_client: AtomicU64::new(1),
@@ -152,10 +161,23 @@ impl Server {
 
     /// Counts a client whose bytes are no request, and says so once a second at most.
     pub(super) fn note_malformed(&self, client: &Client, error: ProtocolError) {
+        if error == ProtocolError::RequestTooBig {
+            self.request_exceeded.fetch_add(1, Ordering::Relaxed);
+        }
         let count = self.malformed.fetch_add(1, Ordering::Relaxed) + 1;
         let now_s = clock::now_ms() / 1000;
         if self.malformed_logged_s.swap(now_s, Ordering::Relaxed) != now_s {
             tracing::warn!(client = client.id, addr = client.address, %error, count, "no request");
+        }
+    }
+
+    /// Counts a client that leaves too much unread, and says so once a second at most.
+    pub(super) fn note_unread(&self, client: &Client, bytes: usize) {
+        static UNREAD: crate::telemetry::Seldom = crate::telemetry::Seldom::new();
+        self.output.exceeded.fetch_add(1, Ordering::Relaxed);
+        if let Some(suppressed) = UNREAD.admit(clock::monotonic()) {
+            let (client, addr) = (client.id, &client.address);
+            tracing::warn!(client, addr, bytes, suppressed, "replies are not read");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Clients over real sockets: what needs more than one of them, or time.
 
+mod limits;
 mod panics;
 mod whole;
 

@@ -31,6 +31,8 @@ const HEADER_BYTES: usize = 16;
 pub struct Rules {
     /// Bytes of one argument (`proto-max-bulk-len`).
     pub bulk_bytes_max: usize,
+    /// Bytes of a request (`client-query-buffer-limit`), at most `limits::QUERY_BUFFER_BYTES_MAX`.
+    pub request_bytes_max: usize,
     /// Whether the client may send more than it takes to authenticate.
     pub authenticated: bool,
 }
@@ -196,7 +198,7 @@ impl Decoder {
                     };
                     let len = bulk_len(line, rules)?;
                     self.pass(line.len() + 2);
-                    if limits::QUERY_BUFFER_BYTES_MAX < self.position + len + 2 {
+                    if rules.request_bytes_max < self.position + len + 2 {
                         return Err(ProtocolError::RequestTooBig);
                     }
                     self.stage = Stage::Argument { left, len };

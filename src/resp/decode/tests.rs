@@ -8,6 +8,7 @@ use super::*;
 
 const OPEN: Rules = Rules {
     bulk_bytes_max: limits::BULK_BYTES_MAX,
+    request_bytes_max: limits::QUERY_BUFFER_BYTES_MAX,
     authenticated: true,
 };
 
@@ -171,6 +172,7 @@ fn a_stranger_may_not_send_much() {
 fn a_request_fits_the_query_buffer() {
     let huge = Rules {
         bulk_bytes_max: usize::MAX,
+        request_bytes_max: limits::QUERY_BUFFER_BYTES_MAX,
         authenticated: true,
     };
     let text = "Protocol error: request exceeds the query buffer limit";
@@ -283,7 +285,7 @@ proptest! {
         authenticated in any::<bool>(),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
-        let rules = Rules { bulk_bytes_max: 20, authenticated };
+        let rules = Rules { bulk_bytes_max: 20, request_bytes_max: limits::QUERY_BUFFER_BYTES_MAX, authenticated };
         let whole = decode(&[&bytes], rules);
         prop_assert_eq!(&whole, &decode(&cut(&bytes, &cuts), rules));
         let single: Vec<&[u8]> = bytes.chunks(1).collect();

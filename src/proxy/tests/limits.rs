@@ -1,0 +1,85 @@
+//! What a client may send without an end, and leave unread.
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use super::{Client, node, wait_until};
+
+/// A value that fills the buffers of a socket many times over when read a hundred times.
+fn large(client: &mut Client) {
+    let value = "x".repeat(1 << 20);
+    client
+        .stream
+        .write_all(
+            format!(
+                "*3\r\n$3\r\nSET\r\n$1\r\nv\r\n${}\r\n{value}\r\n",
+                value.len()
+            )
+            .as_bytes(),
+        )
+        .unwrap();
+    client.check("STRLEN v", "+OK\r\n:1048576\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_waits_and_holds_nothing() {
+    let (server, address) = node();
+    let (mut a, mut b) = (Client::connect(address), Client::connect(address));
+    large(&mut b);
+    a.send(&["GET v"; 100].join("\r\n"));
+    a.stream.peek(&mut [0]).unwrap();
+    // It executes no more than what it can write: what it does later sees what came meanwhile.
+    b.check("SET v later", "+OK\r\n");
+    for number in 1..100 {
+        b.check("INCR n", &format!(":{number}\r\n"));
+    }
+    a.send("ECHO that-was-all");
+    let all = a.until("$12\r\nthat-was-all\r\n");
+    let later = all.matches("$5\r\nlater\r\n").count();
+    assert!(50 < later && later < 100, "{later} of 100");
+    assert_eq!(server.output.exceeded.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn output_limits_disconnect_who_leaves_too_much_unread() {
+    let (server, address) = node();
+    let mut b = Client::connect(address);
+    large(&mut b);
+    for (limit, count) in [("normal 1mb 0 0", 1), ("normal 0 1mb 0", 2)] {
+        b.check(
+            &format!("CONFIG SET client-output-buffer-limit \"{limit}\""),
+            "+OK\r\n",
+        );
+        let mut a = Client::connect(address);
+        a.send(&["GET v"; 40].join("\r\n"));
+        wait_until(|| server.output.exceeded.load(Ordering::Relaxed) == count);
+        b.check("PING", "+PONG\r\n");
+    }
+    let get = b.ask("CONFIG GET client-output-buffer-limit");
+    assert!(
+        get.contains("normal 0 1048576 0 slave 268435456 67108864 60 pubsub"),
+        "{get}"
+    );
+    b.check("CONFIG SET client-output-buffer-limit \"normal 1\"", "-ERR CONFIG SET failed (possibly related to argument 'client-output-buffer-limit') - Wrong number of arguments in buffer limit configuration.\r\n");
+}
+
+#[test]
+fn a_request_has_a_size() {
+    let (_, address) = node();
+    let mut b = Client::connect(address);
+    b.check("CONFIG SET client-query-buffer-limit 1mb", "+OK\r\n");
+    b.check("CONFIG SET client-query-buffer-limit 1", "-ERR CONFIG SET failed (possibly related to argument 'client-query-buffer-limit') - argument must be between 1048576 and 1073741824 inclusive\r\n");
+    let mut a = Client::connect(address);
+    let half = "x".repeat(600_000);
+    a.send(&format!("*3\r\n$600000\r\n{half}\r\n$600000"));
+    let said = a.until("never");
+    assert_eq!(
+        said,
+        "-ERR Protocol error: request exceeds the query buffer limit\r\n"
+    );
+    let info = b.ask("INFO stats");
+    assert!(
+        info.contains("client_query_buffer_limit_disconnections:1\r\n"),
+        "{info}"
+    );
+}
