@@ -31,7 +31,7 @@ pub(super) fn give_back(buffer: &mut Vec<u8>) {
     });
 }
 
-/// Leaves a buffer with room for what is in it, if that is little: a client may never send the rest.
+/// Leaves a buffer with room for what is in it, if that is little: the rest may never come.
 pub(super) fn shrink(buffer: &mut Vec<u8>) {
     if buffer.is_empty() {
         return give_back(buffer);

@@ -2,10 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use testing::{Client, Value, wait_until};
+use testing::{Client, Stopwatch, Value, wait_until};
 
 use crate::Node;
 
@@ -95,7 +95,7 @@ fn ten_thousand_who_say_nothing_or_half_a_command_disturb_nobody() {
     }
     let slowest = (0..1_000_i64)
         .map(|number| {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             assert_eq!(redis.run(&["INCR", "n"]), Value::Int(number + 1));
             start.elapsed()
         })
