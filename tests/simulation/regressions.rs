@@ -1,11 +1,24 @@
 //! Scenarios that broke earlier drafts, step by step.
 
-use crdt::{Attached, Deadline, Number, Seed, Time};
+use crdt::{Attached, Deadline, Epoch, Number, Origin, Seed, Time};
 use geo::proto::Offer;
 use meridian::shard::Shard;
 
-use super::intent;
-use super::world::{region, shard};
+use geo::proto::DeliveryConfig;
+use geo::testing::region;
+
+use super::{commands, replica};
+
+/// A shard of one of two regions.
+fn shard(own: u8, seed: Seed) -> Shard {
+    let config = DeliveryConfig {
+        own: Origin::new(region(own), Epoch(1)),
+        members: [region(1), region(2)].into(),
+        inbox_bytes_max: 1 << 20,
+        max_clock_drift_ms: 1 << 40,
+    };
+    replica::shard(0, seed, 1, config)
+}
 
 /// Everything that one has written arrives at the other.
 fn send(from: &mut Shard, to: &mut Shard, now_ms: u64) {
@@ -20,17 +33,17 @@ fn send(from: &mut Shard, to: &mut Shard, now_ms: u64) {
 #[test]
 fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
     let seed = Seed::from_text(b"regression");
-    let (mut a, mut b) = (shard(region(0), 0, 2, seed), shard(region(1), 0, 2, seed));
+    let (mut a, mut b) = (shard(1, seed), shard(2, seed));
     let slots: Vec<_> = a.state().slots().collect();
-    let name = intent::key_names(|slot| slots.contains(&slot)).remove(0);
+    let name = commands::key_names(|slot| slots.contains(&slot)).remove(0);
     let key = seed.key(&name);
 
     // Until both know what was before the other's epoch, and that it is closed.
     for ms in 990..994 {
         let beat = a.heartbeat(Time::from_ms(ms));
-        b.heard(beat, region(0), ms);
+        b.heard(beat, region(1), ms);
         let beat = b.heartbeat(Time::from_ms(ms));
-        a.heard(beat, region(1), ms);
+        a.heard(beat, region(2), ms);
     }
 
     let never = Attached::Deadline(Deadline::Never);
@@ -44,7 +57,7 @@ fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
     send(&mut b, &mut a, 1_002);
     for ms in 1_003..1_010 {
         let beat = b.heartbeat(Time::from_ms(ms));
-        a.heard(beat, region(1), ms);
+        a.heard(beat, region(2), ms);
         a.settle(usize::MAX);
     }
     let deadlines = (a.state().deadline(&key), b.state().deadline(&key));

@@ -1,444 +1,497 @@
-//! The simulated database: shards of several regions, and the frames between them.
+//! The simulated database: what clients send, what goes wrong, and what must hold meanwhile.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use crdt::{Epoch, Frame, Kind, Origin, Region, Seed, Time, Version};
-use geo::proto::{Announcement, Heartbeat, Offer};
-use meridian::oplog::Budget;
-use meridian::shard::{Identity, Peers, Round, Shard};
+use crdt::{Frame, Origin, Region, Seed, Time, Version};
+use geo::proto::{Event, Link, Why};
+use geo::testing::{Net, Setup, region};
+use meridian::shard::Round;
 use meridian::shards::Shards;
 
-use super::intent;
+use super::commands;
+use super::replica::{Replica, SHARDS, looks};
+use super::tally::Tally;
 
-/// Shards that the simulated database has; only the first few are used. Many, so that each has few
-/// slots, and looking at all of them is cheap.
-const SHARDS: u16 = 1_024;
+/// Regions, numbered from 1.
+const REGIONS: u8 = 3;
+/// Shards of each.
+const NUMBERS: u16 = 2;
+/// Between two rounds of settling and expiring, as in a node.
+const TIDY_EVERY_MS: u64 = 100;
+/// So much virtual time may pass until all is level once nothing goes wrong any more.
+const PATIENCE_MS: u64 = 60_000;
 
-/// How far ahead of a clock here times from elsewhere may be.
-const DRIFT_MS: u64 = 100;
-
-/// When a late replica is given everything.
-const LATE_MS: u64 = 1 << 40;
-
-/// How long what has ended is left to the region that set the deadline.
-const GRACE_MS: u64 = 200;
-
-/// What is on its way from one region to another: each kind in order, the two in any order.
-#[derive(Default)]
-struct Road {
+/// What was on the disk, had there been one, of a shard that crashed.
+struct Grave {
+    number: u16,
+    origin: Origin,
     frames: Vec<Frame>,
-    /// How many of these have arrived.
-    arrived: usize,
-    beats: VecDeque<Heartbeat>,
-}
-
-/// One region's copy of one shard.
-struct Replica {
-    shard: Shard,
-    /// By region that sends.
-    roads: BTreeMap<usize, Road>,
-    now_ms: u64,
-}
-
-pub(super) fn region(at: usize) -> Region {
-    Region::new(at as u8 + 1).expect("not 0")
-}
-
-pub(super) fn shard(own: Region, number: u16, regions: usize, seed: Seed) -> Shard {
-    let (first, slots) = Shards::slots_of(number, SHARDS);
-    let origin = Origin::new(own, Epoch(1_000));
-    let identity = Identity {
-        number,
-        first,
-        slots,
-        origin,
-        alone: false,
-    };
-    let peers = Peers {
-        members: (0..regions).map(region).chain([own]).collect(),
-        clock_drift_max_ms: DRIFT_MS,
-        budget: Arc::new(Budget::new(1 << 30)),
-    };
-    Shard::with_peers(identity, seed, 1, peers)
 }
 
 /// See the module.
 pub(super) struct World {
     random: fastrand::Rng,
-    seed: Seed,
-    shards: u16,
+    net: Net<Replica>,
     /// The keys of each shard.
     names: Vec<Vec<Vec<u8>>>,
-    /// By region, then shard.
-    replicas: Vec<Vec<Replica>>,
+    graves: Vec<Grave>,
+    /// What the former lives of each region's shards held, until their successors do.
+    lacking: BTreeMap<(u8, u16), Version>,
+    /// How long past its deadline a key is removed.
+    grace_ms: u64,
+    /// How many of 10 rounds of settling and expiring a region leaves out.
+    laziness: u32,
+    since_tidy_ms: u64,
+    since_restart: usize,
+    pub(super) commands: usize,
+    pub(super) faults: usize,
+    pub(super) tally: Tally,
     trace: u64,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, regions: usize, shards: u16) -> Self {
-        let keys = Seed::from_text(b"simulation");
-        let replica = |at: usize, number| Replica {
-            shard: shard(region(at), number, regions, keys),
-            roads: (0..regions)
-                .filter(|&from| from != at)
-                .map(|from| (from, Road::default()))
-                .collect(),
-            now_ms: 1_000,
-        };
-        let replicas = (0..regions)
-            .map(|at| (0..shards).map(|number| replica(at, number)).collect())
-            .collect();
-        let names = (0..shards)
-            .map(|number| {
-                let (first, slots) = Shards::slots_of(number, SHARDS);
-                let range = first.number()..first.number() + slots;
-                intent::key_names(|slot| range.contains(&slot.number()))
-            })
-            .collect();
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-            seed: keys,
-            shards,
-            replicas,
-            names,
-            trace: 0,
-        }
-    }
-
-    /// One thing happens somewhere.
-    pub(super) fn step(&mut self) {
-        let region = self.random.usize(0..self.replicas.len());
-        let number = self.random.usize(0..self.shards.into());
-        match self.random.u32(0..13) {
-            0..4 => self.write(region, number),
-            4..9 => self.deliver(region, number),
-            9..11 => self.beat(region, number),
-            11 => self.settle(region, number),
-            _ => self.expire(region, number),
-        }
-        self.check_equal_versions(number);
-    }
-
-    fn write(&mut self, region: usize, number: usize) {
-        let names = &self.names[number];
-        let name = names[self.random.usize(0..names.len())].clone();
-        // Clocks run apart, and sometimes stand still.
-        let replica = &mut self.replicas[region][number];
-        replica.now_ms += self.random.u64(0..30);
-        let now_ms = replica.now_ms;
-        let key = self.seed.key(&name);
-        let random = &mut self.random;
-        let done = replica
-            .shard
-            .transact(now_ms, Some(key), |txn| intent::write(txn, &key, random));
-        self.note(&format!("{region} {number} {done}"));
-        if let Some(frame) = self.replicas[region][number].shard.seal() {
-            self.send(region, number, &frame);
-        }
-    }
-
-    fn send(&mut self, from: usize, number: usize, frame: &Frame) {
-        for to in (0..self.replicas.len()).filter(|&to| to != from) {
-            let frame = Frame::parse(frame.bytes().clone()).expect("what was sealed is a frame");
-            self.road(from, to, number).frames.push(frame);
-        }
-    }
-
-    fn road(&mut self, from: usize, to: usize, number: usize) -> &mut Road {
-        let roads = &mut self.replicas[to][number].roads;
-        roads
-            .get_mut(&from)
-            .expect("there is a road between any two regions")
-    }
-
-    /// A region says how far it is.
-    fn beat(&mut self, from: usize, number: usize) {
-        let replica = &mut self.replicas[from][number];
-        let beat = replica.shard.heartbeat(Time::from_ms(replica.now_ms));
-        for to in (0..self.replicas.len()).filter(|&to| to != from) {
-            self.road(from, to, number).beats.push_back(beat.clone());
-        }
-    }
-
-    /// Something arrives: the next frame, now and then one that was there already or whose turn
-    /// has not come, or a heartbeat.
-    fn deliver(&mut self, to: usize, number: usize) {
-        let others: Vec<usize> = (0..self.replicas.len())
-            .filter(|&from| from != to)
-            .collect();
-        let from = others[self.random.usize(0..others.len())];
-        let (beat, stray) = (self.random.bool(), self.random.u32(0..10) == 0);
-        let pick = self.random.usize(..);
-        let replica = &mut self.replicas[to][number];
-        let road = replica.roads.get_mut(&from).expect("another region");
-        if beat && let Some(beat) = road.beats.pop_front() {
-            replica.shard.heard(beat, region(from), replica.now_ms);
-            return;
-        }
-        let at = if stray && !road.frames.is_empty() {
-            pick % road.frames.len()
-        } else {
-            road.arrived
-        };
-        let Some(frame) = road.frames.get(at).cloned() else {
-            return;
-        };
-        replica.now_ms = replica.now_ms.max(frame.last().ms());
-        let answer = replica.shard.offer(frame, region(from), replica.now_ms);
-        match answer {
-            Offer::Ready | Offer::Waiting | Offer::Duplicate => {
-                road.arrived = road
-                    .arrived
-                    .max(if at == road.arrived { at + 1 } else { 0 });
-            }
-            Offer::Gap => assert!(road.arrived < at, "only a stray frame leaves a gap"),
-            Offer::Ahead
-            | Offer::Full
-            | Offer::OutOfService
-            | Offer::Late(_)
-            | Offer::Refused(_) => {
-                panic!("a frame was answered with {answer:?}");
-            }
-        }
-        self.note(&format!("{to} {number} takes {from}"));
-    }
-
-    /// Collects what this replica knows to be stable.
-    fn settle(&mut self, region: usize, number: usize) {
-        let names = &self.names[number];
-        let replica = &mut self.replicas[region][number];
-        let seen = |replica: &Replica| {
-            (
-                replica.shard.state().digest(),
-                dump(&replica.shard, names, replica.now_ms),
-            )
-        };
-        let before = seen(replica);
-        replica.shard.settle(usize::MAX);
-        assert_eq!(
-            before,
-            seen(replica),
-            "collecting what is stable changes nothing that is read"
-        );
-    }
-
-    /// Removes what has ended and is this region's to remove.
-    fn expire(&mut self, region: usize, number: usize) {
-        let replica = &mut self.replicas[region][number];
-        let round = Round {
-            now_ms: replica.now_ms,
-            grace_ms: GRACE_MS,
-            down: &[],
-            limit: 3,
-        };
-        let removed = replica.shard.expire(&round);
-        self.note(&format!("{region} {number} removes {removed}"));
-        if let Some(frame) = self.replicas[region][number].shard.seal() {
-            self.send(region, number, &frame);
-        }
-    }
-
-    /// Deadlines pass, and what has ended goes, here and there, until nothing of it is left.
-    fn end(&mut self, number: usize) {
-        let clocks = self.replicas.iter().map(|region| region[number].now_ms);
-        let mut now_ms = clocks.max().unwrap_or_default() + 1_000;
-        // What is left of one deadline may be behind another, of another region.
-        for _ in 0..10 {
-            for region in 0..self.replicas.len() {
-                self.replicas[region][number].now_ms = now_ms;
-                self.beat(region, number);
-            }
-            self.drain(number);
-            for region in 0..self.replicas.len() {
-                // Three at a time, of four keys and their fields.
-                (0..8).for_each(|_| self.expire(region, number));
-            }
-            self.drain(number);
-            now_ms += 1_000;
-        }
-        for region in &self.replicas {
-            let setters = region[number].shard.state().ending_regions();
-            assert_eq!(setters, [], "what has ended goes, and all ends that can");
-        }
-    }
-
-    /// Replicas that hold the same ops show the same.
-    fn check_equal_versions(&mut self, number: usize) {
-        let names = &self.names[number];
-        let seen = |at: &mut Vec<Replica>| {
-            let shard = &mut at[number].shard;
-            let version = shard.delivery().applied_ops();
-            (version, shard.state().digest(), dump(shard, names, 0))
-        };
-        let all: Vec<_> = self.replicas.iter_mut().map(seen).collect();
-        for (at, one) in all.iter().enumerate() {
-            for other in all[at + 1..].iter().filter(|other| other.0 == one.0) {
-                assert_eq!(one.1, other.1, "equal versions, other digests");
-                assert_eq!(one.2, other.2, "equal versions, other values");
-            }
-        }
-    }
-
-    /// Everything arrives, everybody hears so, and nothing is left to settle.
-    pub(super) fn finish(&mut self) {
-        for number in 0..self.shards.into() {
-            self.drain(number);
-            assert!(self.is_level(number), "everything has arrived everywhere");
-            self.check_equal_versions(number);
-            self.end(number);
-            for region in 0..self.replicas.len() {
-                self.replicas[region][number].now_ms += 1;
-                self.beat(region, number);
-            }
-            self.drain(number);
-            for region in 0..self.replicas.len() {
-                self.settle(region, number);
-                self.settle(region, number);
-                let left = self.replicas[region][number].shard.state().unsettled();
-                assert_eq!(left, 0, "everything unstable drains to nothing");
-            }
-            self.check_equal_versions(number);
-            self.check_replay(number);
-        }
-    }
-
-    /// Until nothing is on its way.
-    fn drain(&mut self, number: usize) {
-        while self.replicas.iter().any(|region| {
-            let mut roads = region[number].roads.values();
-            roads.any(|road| road.arrived < road.frames.len() || !road.beats.is_empty())
-        }) {
-            let region = self.random.usize(0..self.replicas.len());
-            self.deliver(region, number);
-        }
-    }
-
-    fn is_level(&mut self, number: usize) -> bool {
-        let versions = self
-            .replicas
-            .iter_mut()
-            .map(|at| at[number].shard.delivery().applied_ops());
-        let versions: Vec<Version> = versions.collect();
-        versions.iter().all(|version| *version == versions[0])
-    }
-
-    /// A replica that starts now and is given everything, an origin at a time, ends up the same.
-    fn check_replay(&mut self, number: usize) {
-        let late_region = Region::new(200).expect("not 0");
-        let mut late = shard(late_region, number as u16, self.replicas.len(), self.seed);
-        for from in 0..self.replicas.len() {
-            // A hello says which epochs have ended, as every beat does.
-            let now = Time::from_ms(self.replicas[from][number].now_ms);
-            let mut hello = self.replicas[from][number].shard.heartbeat(now);
-            // They would say so once they had heard of it.
-            hello.announced.push(Announcement {
-                region: late_region,
-                below: late.origin().epoch,
-                held: Version::new(),
-            });
-            late.heard(hello, region(from), LATE_MS);
-        }
-        for from in 0..self.replicas.len() {
-            let to = usize::from(from == 0);
-            for frame in self.road(from, to, number).frames.clone() {
-                let answer = late.offer(frame, region(from), LATE_MS);
-                assert!(
-                    matches!(answer, Offer::Ready | Offer::Waiting),
-                    "{answer:?}"
-                );
-            }
-        }
-        let names = &self.names[number];
-        let one = &mut self.replicas[0][number].shard;
-        let (all, held) = (one.delivery().applied_ops(), late.delivery().applied_ops());
-        assert!(held.includes(&all), "a late replica gets everything");
-        assert_eq!(
-            dump(&late, names, 0),
-            dump(one, names, 0),
-            "late replica: values differ"
-        );
-        assert_eq!(
-            late.state().digest(),
-            one.state().digest(),
-            "late replica: digests differ"
-        );
-    }
-
-    fn note(&mut self, what: &str) {
-        let mix = |trace: u64, byte: u8| (trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        self.trace = what.bytes().fold(self.trace, mix);
-    }
-
-    pub(super) const fn trace(&self) -> u64 {
-        self.trace
+fn setup(seed: u64, random: &mut fastrand::Rng) -> Setup {
+    Setup {
+        regions: REGIONS,
+        shards: NUMBERS,
+        seed,
+        delay_ms: random.u64(1..60),
+        jitter_ms: random.u64(0..40),
+        loss_percent: random.u64(0..10),
+        double_percent: random.u64(0..8),
+        bytes_max: if random.u32(0..3) == 0 { 300 } else { 1 << 20 },
     }
 }
 
-/// Everything that readers see in a shard.
-fn dump(shard: &Shard, names: &[Vec<u8>], now_ms: u64) -> BTreeMap<String, String> {
-    let names = names.iter().filter(|name| {
-        let key = shard.state().seed().key(name);
-        shard.state().kind(&key, now_ms).is_some()
-    });
-    let state = shard.state();
-    let show = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    let shown = names.map(|name| {
-        let key = state.seed().key(name);
-        let kind = state
-            .kind(&key, now_ms)
-            .expect("a key that was walked exists");
-        let mut parts: Vec<String> = Vec::new();
-        match kind {
-            Kind::String => parts.push(show(&state.string(&key, now_ms).unwrap_or_default())),
-            Kind::Hash => {
-                let hash = state.hash(&key, now_ms).expect("its kind");
-                assert_eq!(
-                    hash.len(),
-                    hash.iter().count(),
-                    "the count of fields is kept up"
-                );
-                parts.extend(
-                    hash.iter().map(|(f, v)| {
-                        format!("{}={} ends {:?}", show(f), show(&v), hash.deadline(f))
-                    }),
-                );
-                parts.sort();
-            }
-            Kind::Set => {
-                let set = state.set(&key).expect("its kind");
-                assert_eq!(
-                    set.len(),
-                    set.iter().count(),
-                    "the count of members is kept up"
-                );
-                parts.extend(set.iter().map(show));
-                parts.sort();
-            }
-            Kind::SortedSet => {
-                let zset = state.sorted_set(&key).expect("its kind");
-                parts.extend(zset.range(0..zset.len()).map(|(m, s)| {
-                    assert_eq!(zset.score(m), Some(s), "the order has the scores");
-                    format!("{}={s:?}", show(m))
-                }));
-                let order: Vec<_> = zset.range(0..zset.len()).collect();
-                assert!(order.is_sorted_by(|a, b| a.1 < b.1 || (a.1 <= b.1 && a.0 < b.0)));
-            }
-            Kind::List => {
-                let list = state.list(&key).expect("its kind");
-                parts.extend(list.range(0..list.len()).map(show));
-                let positions: Vec<_> = (0..list.len()).map(|rank| list.position(rank)).collect();
-                assert!(
-                    positions.is_sorted(),
-                    "elements stand in the order of their positions"
-                );
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let keys = Seed::from_text(b"simulation");
+        let chances = Rc::new(RefCell::new(random.fork()));
+        let setup = setup(seed, &mut random);
+        let net = Net::with(setup, move |number, config| {
+            Replica::new(number, keys, chances.borrow_mut().u64(..), config)
+        });
+        let names = (0..NUMBERS)
+            .map(|number| {
+                let (first, slots) = Shards::slots_of(number, SHARDS);
+                let range = first.number()..first.number() + slots;
+                commands::key_names(|slot| range.contains(&slot.number()))
+            })
+            .collect();
+        Self {
+            net,
+            names,
+            graves: Vec::new(),
+            lacking: BTreeMap::new(),
+            grace_ms: [0, 200, 2_000][random.usize(0..3)],
+            laziness: random.u32(0..9),
+            since_tidy_ms: 0,
+            since_restart: usize::MAX,
+            commands: 0,
+            faults: 0,
+            tally: Tally::default(),
+            trace: 0,
+            random,
+        }
+    }
+
+    fn any_region(&mut self) -> u8 {
+        self.random.u8(1..=REGIONS)
+    }
+
+    /// A few commands, perhaps a fault, and a while.
+    pub(super) fn step(&mut self) {
+        if self.random.u32(0..45) == 0 {
+            self.fault();
+        }
+        for _ in 0..self.random.u32(1..4) {
+            let (at, number) = (self.any_region(), self.random.u16(0..NUMBERS));
+            if self.is_refilled(at, number) {
+                self.command(at, number);
             }
         }
-        let ends = state.deadline(&key);
-        (
-            show(name),
-            format!("{} {parts:?} ends {ends:?}", kind.name()),
-        )
-    });
-    shown.collect()
+        let ms = match self.random.u32(0..60) {
+            0..10 => 0,
+            10..58 => self.random.u64(0..40),
+            _ => self.random.u64(0..4_000),
+        };
+        self.pass(ms);
+        let number = self.random.u16(0..NUMBERS);
+        if self.random.bool() {
+            self.check_equal_versions(number);
+        }
+        if self.random.u32(0..20) == 0 {
+            let at = self.any_region();
+            let (replica, now_ms) = self.net.shard(at, number);
+            replica.check_model(&self.names[usize::from(number)], now_ms);
+        }
+    }
+
+    fn command(&mut self, at: u8, number: u16) {
+        let names = &self.names[usize::from(number)];
+        let (replica, now_ms) = self.net.shard(at, number);
+        let lines = commands::lines(&replica.shard, names, now_ms, &mut self.random);
+        self.send(at, number, &lines);
+    }
+
+    fn send(&mut self, at: u8, number: u16, lines: &[String]) {
+        let (replica, now_ms) = self.net.shard(at, number);
+        let replies = commands::run(&mut replica.shard, lines, now_ms);
+        self.commands += lines.len();
+        self.since_restart = self.since_restart.saturating_add(1);
+        self.note(format!("{at} {number} {lines:?}").as_bytes());
+        self.note(&replies);
+    }
+
+    /// Lets time pass in all regions.
+    fn pass(&mut self, ms: u64) {
+        let mut left_ms = ms;
+        while 0 < left_ms {
+            let part_ms = left_ms.min(TIDY_EVERY_MS - self.since_tidy_ms);
+            self.net.run_for(part_ms);
+            left_ms -= part_ms;
+            self.since_tidy_ms += part_ms;
+            if self.since_tidy_ms == TIDY_EVERY_MS {
+                self.since_tidy_ms = 0;
+                self.tidy_all();
+            }
+        }
+        for (_, _, _, event) in std::mem::take(&mut self.net.events) {
+            match event {
+                Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
+                Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
+                Event::Behind { shard } => panic!("the log of shard {shard} has no bound here"),
+                Event::Up | Event::Late(_) | Event::Refused { .. } => {}
+            }
+        }
+    }
+
+    // --- What goes wrong ---
+
+    fn fault(&mut self) {
+        self.faults += 1;
+        let (at, other) = (self.any_region(), self.random.u8(1..REGIONS));
+        let other = (at - 1 + other) % REGIONS + 1;
+        let what = match self.random.u32(0..20) {
+            0..2 => {
+                self.net.cut(at, other);
+                "cut: between two"
+            }
+            2..4 => {
+                self.net.cut_one_way(at, other);
+                "cut: one way only"
+            }
+            4 | 5 => {
+                let others = (1..=REGIONS).filter(|&other| other != at);
+                others.for_each(|other| self.net.cut(at, other));
+                "cut: a region alone"
+            }
+            6..10 => {
+                self.net.heal();
+                "cut: healed"
+            }
+            10..13 => self.restart(at),
+            13..15 => {
+                let skew_ms = self.random.i64(-700..700);
+                self.net.set_skew(at, skew_ms);
+                if skew_ms < 0 {
+                    "clock: set back"
+                } else {
+                    "clock: set forward"
+                }
+            }
+            15..18 => {
+                self.net.drop_next_frame(at, other);
+                return; // Counted when one got lost.
+            }
+            _ => self.bring_back(at),
+        };
+        self.tally.count(what);
+        self.note(what.as_bytes());
+    }
+
+    fn restart(&mut self, at: u8) -> &'static str {
+        for (number, mut old) in (0..).zip(self.net.restart(at)) {
+            let lacking = self.lacking.entry((at, number)).or_default();
+            lacking.join(old.held());
+            self.tally.join(&old.tally);
+            let origin = old.shard.origin();
+            let frames = old.log().into_iter();
+            let frames: Vec<Frame> = frames.filter(|frame| frame.origin() == origin).collect();
+            self.graves.push(Grave {
+                number,
+                origin,
+                frames,
+            });
+        }
+        let since = std::mem::take(&mut self.since_restart);
+        if since < 30 {
+            "restart: twice within seconds"
+        } else {
+            "restart: empty, new epoch"
+        }
+    }
+
+    /// Whether a shard holds again what its former life did and is not lost. Others count what that
+    /// had applied as kept, and have collected accordingly, so before that clients must not write
+    /// here: what they write would not have seen it. A disk will change that.
+    fn is_refilled(&mut self, at: u8, number: u16) -> bool {
+        let Some(before) = self.lacking.get(&(at, number)).cloned() else {
+            return true;
+        };
+        let elsewhere = self.held_anywhere(number);
+        let (replica, _) = self.net.shard(at, number);
+        let own = replica.shard.origin();
+        let has = |(origin, time): (Origin, Time)| {
+            time.min(elsewhere.get(origin)) <= replica.held.get(origin)
+        };
+        let is_closed = replica.shard.version().floor(own.region) == own.epoch;
+        let is_refilled = is_closed && before.iter().all(has);
+        if is_refilled {
+            self.lacking.remove(&(at, number));
+        }
+        is_refilled
+    }
+
+    /// What a crashed shard had written turns up in a region, after its origin was closed there.
+    fn bring_back(&mut self, at: u8) -> &'static str {
+        if !self.graves.is_empty() {
+            let grave = &self.graves[self.random.usize(0..self.graves.len())];
+            let (replica, now_ms) = self.net.shard(at, grave.number);
+            let floor = replica.shard.version().floor(grave.origin.region);
+            if grave.origin.epoch < floor {
+                for frame in &grave.frames {
+                    let from = grave.origin.region;
+                    geo::testing::Replica::offer(replica, frame.clone(), from, now_ms);
+                }
+                return "disk: log of an old life returns";
+            }
+        }
+        self.net.heal();
+        "cut: healed"
+    }
+
+    // --- What nodes do by themselves ---
+
+    fn tidy_all(&mut self) {
+        for at in 1..=REGIONS {
+            if self.laziness <= self.random.u32(0..10) {
+                self.tidy(at);
+            }
+        }
+    }
+
+    /// Drops and folds what is stable, and removes what is past its deadline.
+    fn tidy(&mut self, at: u8) {
+        let others = (1..=REGIONS).filter(|&other| other != at);
+        let is_lost = |peer: &u8| {
+            let lost = |link: &mut Link, now, _: &mut dyn geo::proto::Shards| link.is_lost(now);
+            self.net.with_link(at, *peer, lost)
+        };
+        let down: Vec<Region> = others.filter(is_lost).map(region).collect();
+        let is_seen = self.random.u32(0..4) == 0;
+        for number in 0..NUMBERS {
+            let names = &self.names[usize::from(number)];
+            let (replica, now_ms) = self.net.shard(at, number);
+            if is_seen {
+                settle_seen(replica, names, now_ms);
+            } else {
+                while replica.shard.settle(1_000) {}
+            }
+            let may_write = self.is_refilled(at, number);
+            let (replica, now_ms) = self.net.shard(at, number);
+            if may_write {
+                let round = Round {
+                    now_ms,
+                    grace_ms: self.grace_ms,
+                    down: &down,
+                    limit: 100,
+                };
+                let removed = replica.shard.expire(&round) as u64;
+                self.tally
+                    .add("key: removed when past its deadline", removed);
+            }
+            let floors = replica.shard.version().floors();
+            let closed: u64 = floors.map(|(_, epoch)| epoch.0 - 1).sum();
+            let news = closed.saturating_sub(replica.closed);
+            replica.closed = replica.closed.max(closed);
+            self.tally.add("origin: closed", news);
+        }
+    }
+
+    // --- What must hold ---
+
+    /// Replicas that hold the same ops show the same.
+    fn check_equal_versions(&mut self, number: u16) {
+        let names = &self.names[usize::from(number)];
+        let mut all = Vec::new();
+        for at in 1..=REGIONS {
+            let (replica, _) = self.net.shard(at, number);
+            all.push((at, replica.held().clone()));
+        }
+        for (index, (at, held)) in all.iter().enumerate() {
+            for (other, _) in all[index + 1..].iter().filter(|other| other.1 == *held) {
+                let one = seen(self.net.shard(*at, number).0, names, 0);
+                let two = seen(self.net.shard(*other, number).0, names, 0);
+                assert_eq!(one, two, "equal versions in regions {at} and {other}");
+            }
+        }
+    }
+
+    /// Everything that any region holds of a shard.
+    fn held_anywhere(&mut self, number: u16) -> Version {
+        let mut all = Version::new();
+        for at in 1..=REGIONS {
+            all.join(self.net.shard(at, number).0.held());
+        }
+        all
+    }
+
+    /// Nothing goes wrong any more, and clients stop: all regions end up level, with nothing left
+    /// to settle and nothing lost that any of them held.
+    pub(super) fn finish(&mut self) {
+        let held: Vec<Version> = (0..NUMBERS)
+            .map(|number| self.held_anywhere(number))
+            .collect();
+        self.net.heal();
+        for number in 0..NUMBERS {
+            // What comes after a lost frame shows that it is missing.
+            for at in 1..=REGIONS {
+                self.wait_for(|world| world.is_refilled(at, number));
+                let name = String::from_utf8_lossy(&self.names[usize::from(number)][0]);
+                let last = format!("SET {name} {at}");
+                self.send(at, number, &[last]);
+            }
+        }
+        self.wait_for(Self::is_level);
+        for (number, held) in (0..).zip(held) {
+            self.check_equal_versions(number);
+            self.check_end(number, &held);
+        }
+        self.count_the_rest();
+    }
+
+    fn wait_for(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
+        let mut waited_ms = 0;
+        while !holds(self) {
+            assert!(waited_ms < PATIENCE_MS, "not level:\n{}", self.describe());
+            self.pass(TIDY_EVERY_MS);
+            waited_ms += TIDY_EVERY_MS;
+        }
+    }
+
+    /// Whether all regions hold the same, know so, and have nothing left to do.
+    fn is_level(&mut self) -> bool {
+        (0..NUMBERS).all(|number| {
+            let all = self.held_anywhere(number);
+            (1..=REGIONS).all(|at| {
+                let (replica, now_ms) = self.net.shard(at, number);
+                let live = replica.shard.len(now_ms);
+                let is_stable = |replica: &mut Replica| {
+                    let stable = replica.shard.delivery().stable();
+                    all.iter().all(|(origin, time)| time <= stable.get(origin))
+                };
+                *replica.held() == all
+                    && replica.shard.delivery().open_endings().is_empty()
+                    && is_stable(replica)
+                    && replica.shard.state().unsettled() == 0
+                    && replica.shard.state().len() == live
+            })
+        })
+    }
+
+    fn check_end(&mut self, number: u16, held: &Version) {
+        let names = self.names[usize::from(number)].clone();
+        for at in 1..=REGIONS {
+            let (replica, now_ms) = self.net.shard(at, number);
+            let has = replica.held();
+            for (origin, time) in held.iter() {
+                assert!(
+                    time <= has.get(origin),
+                    "a region held {origin} up to {time:?}, and region {at} does not"
+                );
+            }
+            let state = replica.shard.state();
+            assert_eq!(
+                state.is_void(),
+                state.is_empty(),
+                "nothing is left of what does not exist"
+            );
+            assert_eq!(replica.shard.delivery().waiting_bytes(), 0, "nothing waits");
+            replica.check_model(&names, now_ms);
+            let (digest, seen) = seen(replica, &names, 0);
+            let anew = replica.replay();
+            assert_eq!(looks(&anew, &names, 0), seen, "replay: values");
+            assert_eq!(anew.digest(), digest, "replay: digests");
+            self.note(&digest.to_le_bytes());
+        }
+        self.tally.count("state: drained to nothing");
+    }
+
+    fn count_the_rest(&mut self) {
+        for number in 0..NUMBERS {
+            let held = self.held_anywhere(number);
+            let graves = self.graves.iter().filter(|grave| grave.number == number);
+            let lost = graves.flat_map(|grave| &grave.frames);
+            let lost = lost.filter(|frame| held.get(frame.origin()) < frame.last());
+            let ops = lost.map(|frame| u64::from(frame.ops())).sum();
+            self.tally.add("origin: op lost with its node", ops);
+            for at in 1..=REGIONS {
+                let tally = self.net.shard(at, number).0.tally.clone();
+                self.tally.join(&tally);
+            }
+        }
+        let mishaps = self.net.mishaps();
+        self.tally.add("traffic: delayed by loss", mishaps.late);
+        let what = "traffic: overtaken on another stream";
+        self.tally.add(what, mishaps.overtaking);
+        self.tally.add("traffic: frame lost", mishaps.lost);
+        self.tally.add("traffic: frame doubled", mishaps.doubled);
+    }
+
+    /// What every shard holds, for a person who wants to know why they differ.
+    fn describe(&mut self) -> String {
+        let mut lines = Vec::new();
+        for number in 0..NUMBERS {
+            for at in 1..=REGIONS {
+                let (replica, now_ms) = self.net.shard(at, number);
+                let held = replica.held().clone();
+                let unsettled = replica.shard.state().unsettled();
+                let delivery = replica.shard.delivery();
+                lines.push(format!(
+                    "region {at} shard {number} at {now_ms}: {unsettled} unsettled, waiting {}, \
+                     endings {:?}\n  holds {held:?}\n  stable {:?}",
+                    delivery.waiting_bytes(),
+                    delivery.open_endings(),
+                    delivery.stable(),
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+
+    fn note(&mut self, what: &[u8]) {
+        let mix = |trace: u64, byte: &u8| (trace ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.trace = what.iter().fold(self.trace, mix);
+    }
+
+    /// A digest of all that happened.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace ^ self.net.now().0
+    }
+}
+
+/// What readers see of a replica, and its digest.
+fn seen(replica: &Replica, names: &[Vec<u8>], now_ms: u64) -> (u64, Vec<super::model::look::Look>) {
+    (replica.shard.state().digest(), replica.looks(names, now_ms))
+}
+
+/// Collects what a replica knows to be stable, which changes nothing that is read.
+fn settle_seen(replica: &mut Replica, names: &[Vec<u8>], now_ms: u64) {
+    let before = seen(replica, names, now_ms);
+    while replica.shard.settle(1_000) {}
+    let after = seen(replica, names, now_ms);
+    assert_eq!(before, after, "collecting changes nothing that is read");
 }

@@ -1,26 +1,29 @@
 //! Regions linked in virtual time: everything from a seed, nothing from the machine.
 //!
-//! A [`Net`] has one node a region, each with a few shards that only remember which ops they have
-//! applied. Between them are connections as the proto layer knows them: one ordered stream of
+//! A [`Net`] has one node a region, each with a few shards: any [`Replica`], as a rule one that only
+//! remembers which ops it has applied. Between them are connections as the proto layer knows them: one ordered stream of
 //! control messages and ordered lanes of frames, with delay, jitter and loss (which delays
 //! further), in no order between them. Connections stall when cut and end when a side gives up;
-//! new ones are made as soon as nothing is cut. Every op that is applied is checked: once, without
-//! a gap, after its deps.
+//! new ones are made as soon as nothing is cut. [`Remembering`] shards check every op that they
+//! apply: once, without a gap, after its deps.
 
 mod chance;
-mod shard;
+mod remembering;
+mod replica;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use crdt::{Epoch, Origin, Region, Stamp};
+use crdt::{Epoch, Origin, Region};
 
 use crate::proto::{
     Accept, Config, Delivery, DeliveryConfig, Event, Instant, Link, RETRY_AFTER, Reach, Shards,
     Span, Transmit,
 };
 pub use chance::Chance;
-use shard::{SimShard, View};
+pub use remembering::Remembering;
+pub use replica::Replica;
+use replica::View;
 
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -44,6 +47,8 @@ pub struct Setup {
     pub jitter_ms: u64,
     /// How many of 100 messages and frames take a round trip more.
     pub loss_percent: u64,
+    /// How many of 100 frames arrive twice, which a transport must not do.
+    pub double_percent: u64,
     /// Bytes of a shard's frames that may be on their way on a link; an inbox takes four times as
     /// many.
     pub bytes_max: usize,
@@ -60,15 +65,16 @@ impl Setup {
             delay_ms: 20,
             jitter_ms: 5,
             loss_percent: 1,
+            double_percent: 0,
             bytes_max,
         }
     }
 }
 
 /// One region.
-struct Node {
+struct Node<R> {
     epoch: Epoch,
-    shards: Vec<SimShard>,
+    shards: Vec<R>,
     reach: Reach,
     links: BTreeMap<Region, Link>,
     skew_ms: i64,
@@ -96,23 +102,41 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// Makes the shard of a number.
+type Make<R> = Box<dyn FnMut(u16, DeliveryConfig) -> R>;
+
+/// What traffic met with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// Messages and frames that took a round trip more.
+    pub late: u64,
+    /// Those that arrive before one that was sent earlier, on another stream.
+    pub overtaking: u64,
+    /// Frames that got lost for good.
+    pub lost: u64,
+    /// Frames that arrive twice.
+    pub doubled: u64,
+}
+
 /// See the module.
-pub struct Net {
+pub struct Net<R = Remembering> {
     setup: Setup,
     now: Instant,
     chance: Chance,
-    nodes: BTreeMap<Region, Node>,
+    make: Make<R>,
+    nodes: BTreeMap<Region, Node<R>>,
     connections: BTreeMap<(Region, Region), Connection>,
     pipes: BTreeMap<(Region, Region), Pipe>,
     cuts: BTreeSet<(Region, Region)>,
     traffic: BTreeMap<(Region, Region), Traffic>,
     /// Ways on which the next frame gets lost.
     dropping: BTreeSet<(Region, Region)>,
+    mishaps: Mishaps,
     /// What links said, by region and peer.
     pub events: Vec<(Instant, Region, Region, Event)>,
 }
 
-impl std::fmt::Debug for Net {
+impl<R> std::fmt::Debug for Net<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Net")
             .field("setup", &self.setup)
@@ -126,19 +150,22 @@ pub fn region(id: u8) -> Region {
     Region::new(id).expect("regions are numbered from 1")
 }
 
-impl Net {
-    /// Regions that have just started and know nothing of each other.
-    pub fn new(setup: Setup) -> Self {
+impl<R: Replica> Net<R> {
+    /// Regions that have just started and know nothing of each other, with shards that `make`
+    /// makes, now and at every restart.
+    pub fn with(setup: Setup, make: impl FnMut(u16, DeliveryConfig) -> R + 'static) -> Self {
         let mut net = Self {
             setup,
             now: Instant(0),
             chance: Chance::new(setup.seed),
+            make: Box::new(make),
             nodes: BTreeMap::new(),
             connections: BTreeMap::new(),
             pipes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             traffic: BTreeMap::new(),
             dropping: BTreeSet::new(),
+            mishaps: Mishaps::default(),
             events: Vec::new(),
         };
         for id in 1..=setup.regions {
@@ -152,7 +179,7 @@ impl Net {
         net
     }
 
-    fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64) -> Node {
+    fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64) -> Node<R> {
         let setup = self.setup;
         let members: BTreeSet<Region> = (1..=setup.regions).map(region).collect();
         let delivery = DeliveryConfig {
@@ -161,7 +188,8 @@ impl Net {
             inbox_bytes_max: 4 * setup.bytes_max,
             max_clock_drift_ms: 500,
         };
-        let shard = |number| SimShard::new(number, delivery.clone());
+        let make = &mut self.make;
+        let shard = |number| make(number, delivery.clone());
         let shards = (0..setup.shards).map(shard).collect();
         let others: Vec<Region> = members
             .iter()
@@ -191,17 +219,6 @@ impl Net {
 
     // --- What a test does ---
 
-    /// Writes one op.
-    pub fn write(&mut self, at: u8, shard: u16) -> Stamp {
-        let now = self.now;
-        let node = self
-            .nodes
-            .get_mut(&region(at))
-            .expect("a region of the net");
-        let now_ms = node.now_ms(now);
-        node.shards[usize::from(shard)].write(now_ms)
-    }
-
     /// Nothing gets through between two regions from now on.
     pub fn cut(&mut self, a: u8, b: u8) {
         self.cut_one_way(a, b);
@@ -215,6 +232,7 @@ impl Net {
 
     /// Everything gets through again.
     pub fn heal(&mut self) {
+        self.dropping.clear();
         self.cuts.clear();
     }
 
@@ -223,8 +241,8 @@ impl Net {
         self.dropping.insert((region(from), region(to)));
     }
 
-    /// A region crashes and comes up empty, under the next epoch.
-    pub fn restart(&mut self, at: u8) {
+    /// A region crashes and comes up empty, under the next epoch. Returns what it had.
+    pub fn restart(&mut self, at: u8) -> Vec<R> {
         let own = region(at);
         let (epoch, skew_ms) = {
             let node = self.nodes.get(&own).expect("a region of the net");
@@ -235,7 +253,8 @@ impl Net {
             self.disconnect(pair);
         }
         let node = self.node(own, epoch, skew_ms);
-        self.nodes.insert(own, node);
+        let before = self.nodes.insert(own, node);
+        before.map(|node| node.shards).unwrap_or_default()
     }
 
     /// A region's wall clock is so many milliseconds off from now on.
@@ -244,17 +263,6 @@ impl Net {
             .get_mut(&region(at))
             .expect("a region of the net")
             .skew_ms = skew_ms;
-    }
-
-    /// A region's logs hold no more frames than this from now on.
-    pub fn limit_log(&mut self, at: u8, frames: usize) {
-        let node = self
-            .nodes
-            .get_mut(&region(at))
-            .expect("a region of the net");
-        for shard in &mut node.shards {
-            shard.log_frames_max = frames;
-        }
     }
 
     /// Lets so many milliseconds pass.
@@ -294,28 +302,42 @@ impl Net {
         self.chance.below(bound)
     }
 
-    /// The ops that a shard of a region holds.
-    pub fn ops(&self, at: u8, shard: u16) -> &BTreeSet<Stamp> {
-        &self.nodes[&region(at)].shards[usize::from(shard)].ops
-    }
-
-    /// What a shard of a region knows of deliveries.
-    pub fn delivery(&mut self, at: u8, shard: u16) -> &mut Delivery {
+    /// A shard of a region, and the region's wall clock in milliseconds.
+    pub fn shard(&mut self, at: u8, shard: u16) -> (&mut R, u64) {
+        let now = self.now;
         let node = self
             .nodes
             .get_mut(&region(at))
             .expect("a region of the net");
-        &mut node.shards[usize::from(shard)].delivery
+        let now_ms = node.now_ms(now);
+        (&mut node.shards[usize::from(shard)], now_ms)
+    }
+
+    /// What traffic has met with.
+    pub const fn mishaps(&self) -> Mishaps {
+        self.mishaps
+    }
+
+    /// All shards of a number.
+    fn shards_of(&self, number: u16) -> impl Iterator<Item = &R> {
+        self.nodes
+            .values()
+            .map(move |node| &node.shards[usize::from(number)])
+    }
+
+    /// What a shard of a region knows of deliveries.
+    pub fn delivery(&mut self, at: u8, shard: u16) -> &mut Delivery {
+        self.shard(at, shard).0.delivery()
     }
 
     /// Runs with a region's link to a peer, its shards, and the time.
-    pub fn with_link<R>(
+    pub fn with_link<T>(
         &mut self,
         at: u8,
         peer: u8,
-        run: impl FnOnce(&mut Link, Instant, &mut dyn Shards) -> R,
-    ) -> R {
-        self.with(region(at), region(peer), run)
+        run: impl FnOnce(&mut Link, Instant, &mut dyn Shards) -> T,
+    ) -> T {
+        self.on_link(region(at), region(peer), run)
     }
 
     /// What was sent from one region to another.
@@ -326,57 +348,14 @@ impl Net {
             .unwrap_or_default()
     }
 
-    /// Whether all regions hold the same ops in every shard, and every ended origin is closed.
-    pub fn has_converged(&self) -> bool {
-        (0..usize::from(self.setup.shards)).all(|shard| {
-            let mut shards = self.nodes.values().map(|node| &node.shards[shard]);
-            let first = shards.next().expect("there is a region");
-            let applied = first.delivery.applied_ops();
-            first.delivery.open_endings().is_empty()
-                && shards.all(|other| {
-                    other.delivery.open_endings().is_empty()
-                        && other.ops == first.ops
-                        && other.delivery.applied_ops() == applied
-                })
-        })
-    }
-
-    /// Whether every op that anybody holds is stable at every region.
-    pub fn is_all_stable(&mut self) -> bool {
-        self.nodes
-            .values_mut()
-            .flat_map(|node| &mut node.shards)
-            .all(|shard| {
-                let stable = shard.delivery.stable().clone();
-                shard.ops.iter().all(|&stamp| stable.covers(stamp))
-            })
-    }
-
-    /// What every shard holds, for a person who wants to know why they differ.
-    pub fn describe(&self) -> String {
-        let mut lines = Vec::new();
-        for (region, node) in &self.nodes {
-            for (number, shard) in node.shards.iter().enumerate() {
-                lines.push(format!(
-                    "region {region} shard {number}: {} ops, endings {:?}\n  {:?}\n  waiting {}",
-                    shard.ops.len(),
-                    shard.delivery.open_endings(),
-                    shard.delivery.applied_ops(),
-                    shard.delivery.waiting_bytes(),
-                ));
-            }
-        }
-        lines.join("\n")
-    }
-
     // --- How it works ---
 
-    fn with<R>(
+    fn on_link<T>(
         &mut self,
         at: Region,
         peer: Region,
-        run: impl FnOnce(&mut Link, Instant, &mut dyn Shards) -> R,
-    ) -> R {
+        run: impl FnOnce(&mut Link, Instant, &mut dyn Shards) -> T,
+    ) -> T {
         let now = self.now;
         let node = self.nodes.get_mut(&at).expect("a region of the net");
         let now_ms = node.now_ms(now);
@@ -447,7 +426,7 @@ impl Net {
                     self.connections.insert(pair, Connection::Open);
                     for (at, peer) in [pair, (pair.1, pair.0)] {
                         self.pipes.insert((at, peer), Pipe::default());
-                        self.with(at, peer, |link, now, _| link.connected(now));
+                        self.on_link(at, peer, |link, now, _| link.connected(now));
                     }
                 }
                 Connection::RetryAt(_) | Connection::Open => {}
@@ -460,7 +439,7 @@ impl Net {
             .insert(pair, Connection::RetryAt(self.now + RECONNECT));
         for (at, peer) in [pair, (pair.1, pair.0)] {
             self.pipes.remove(&(at, peer));
-            self.with(at, peer, |link, now, shards| link.disconnected(now, shards));
+            self.on_link(at, peer, |link, now, shards| link.disconnected(now, shards));
         }
     }
 
@@ -488,7 +467,7 @@ impl Net {
             let Some((_, bytes)) = lane.pop_front_if(|(at, _)| *at <= self.now) else {
                 return;
             };
-            let result = self.with(to, from, |link, now, shards| {
+            let result = self.on_link(to, from, |link, now, shards| {
                 if number == CONTROL {
                     link.handle_control(now, &bytes, shards)
                         .map(|()| Accept::Taken)
@@ -514,7 +493,7 @@ impl Net {
 
     fn time_out(&mut self) {
         for (at, peer) in self.links() {
-            self.with(at, peer, |link, now, shards| {
+            self.on_link(at, peer, |link, now, shards| {
                 if link.poll_timeout().is_some_and(|due| due <= now) {
                     link.handle_timeout(now, shards);
                 }
@@ -525,13 +504,13 @@ impl Net {
     /// Lets every link say what it has to say.
     fn pump(&mut self) {
         for (at, peer) in self.links() {
-            while let Some(event) = self.with(at, peer, |link, _, _| link.poll_event()) {
+            while let Some(event) = self.on_link(at, peer, |link, _, _| link.poll_event()) {
                 if matches!(event, Event::Down(_)) && self.is_open(at, peer) {
                     self.disconnect((at.min(peer), at.max(peer)));
                 }
                 self.events.push((self.now, at, peer, event));
             }
-            while let Some(transmit) = self.with(at, peer, |link, now, shards| {
+            while let Some(transmit) = self.on_link(at, peer, |link, now, shards| {
                 link.poll_transmit(now, shards)
             }) {
                 let (lane, bytes) = match transmit {
@@ -545,9 +524,11 @@ impl Net {
 
     fn send(&mut self, from: Region, to: Region, lane: u16, bytes: Bytes) {
         if lane != CONTROL && self.dropping.remove(&(from, to)) {
+            self.mishaps.lost += 1;
             return;
         }
         let setup = self.setup;
+        let is_double = lane != CONTROL && self.chance.below(100) < setup.double_percent;
         let is_lost = self.chance.below(100) < setup.loss_percent;
         let jitter_ns = self.chance.below(setup.jitter_ms * 1_000_000 + 1);
         let trips = if is_lost { 3 } else { 1 };
@@ -556,15 +537,22 @@ impl Net {
         traffic.count += 1;
         traffic.bytes += bytes.len() as u64;
         let pipe = self.pipes.entry((from, to)).or_default();
+        let mut others = pipe.lanes.values().filter_map(VecDeque::back);
+        self.mishaps.late += u64::from(is_lost);
+        self.mishaps.overtaking += u64::from(others.any(|(at, _)| arrives < *at));
         let queue = pipe.lanes.entry(lane).or_default();
         let arrives = queue
             .back()
             .map_or(arrives, |(before, _)| arrives.max(*before));
+        if is_double {
+            self.mishaps.doubled += 1;
+            queue.push_back((arrives, bytes.clone()));
+        }
         queue.push_back((arrives, bytes));
     }
 }
 
-impl Node {
+impl<R> Node<R> {
     fn now_ms(&self, now: Instant) -> u64 {
         (START_MS + now.0 / 1_000_000).saturating_add_signed(self.skew_ms)
     }

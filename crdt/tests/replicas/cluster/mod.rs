@@ -5,7 +5,6 @@
 //! state must show what the model shows.
 
 pub(crate) mod intent;
-pub(crate) mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,7 @@ use crdt::{
 };
 
 pub(crate) use self::intent::Intent;
-pub(crate) use self::look::Look;
+pub(crate) use crate::model::look::Look;
 use crate::model::{Model, Part, Place, Sum};
 
 /// The keys that scripts are about, in one slot.

@@ -6,6 +6,7 @@
     reason = "a part of the model is about some kinds of facts, and no others"
 )]
 
+pub(crate) mod look;
 mod read;
 
 use crdt::{

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Deadline, Dot, ElementId, FactId, Kind, Number, Origin, Position, Region};
 
+use super::look::{Field, Look};
 use super::{Fact, Model, Part, Place, Sum, What};
-use crate::cluster::look::{Field, Look};
 
 const KINDS: [Kind; 5] = [
     Kind::String,
@@ -94,14 +94,20 @@ impl Model {
             || !self.live_parts(key, place).is_empty()
     }
 
+    /// The winning base and its siblings.
+    pub(crate) fn bases<'m>(
+        &'m self,
+        key: &'m [u8],
+        place: &'m Place,
+    ) -> impl Iterator<Item = &'m Fact> {
+        let is_base = |fact: &&Fact| matches!(fact.what, What::Base(_) | What::Score(_));
+        self.at(key, place).filter(is_base)
+    }
+
     /// The winning base.
-    fn base(&self, key: &[u8], place: &Place) -> Option<(FactId, What)> {
-        let bases = self
-            .at(key, place)
-            .filter(|fact| matches!(fact.what, What::Base(_) | What::Score(_)));
-        bases
-            .max_by_key(|fact| fact.id)
-            .map(|fact| (fact.id, fact.what.clone()))
+    pub(crate) fn base(&self, key: &[u8], place: &Place) -> Option<(FactId, What)> {
+        let winner = self.bases(key, place).max_by_key(|fact| fact.id);
+        winner.map(|fact| (fact.id, fact.what.clone()))
     }
 
     /// The edits of a string, in stamp order.
@@ -195,14 +201,13 @@ impl Model {
         let base = self.base(key, place).map(|(id, _)| id);
         // That of a string which readers do not see, because another type is later, does not count.
         let is_read = *place != Place::String || self.latest_kind(key) == Some(Kind::String);
-        let strong = self.at(key, place).filter_map(|fact| match fact.what {
-            What::Deadline(deadline) => Some((fact.id, deadline)),
+        let attached = self.at(key, place).filter_map(|fact| match fact.what {
             What::Attached(deadline) if is_read && Some(fact.id) == base => {
                 Some((fact.id, deadline))
             }
             _ => None,
         });
-        let strong: Vec<_> = strong.collect();
+        let strong: Vec<_> = self.standing(key, place).chain(attached).collect();
         if !strong.is_empty() {
             return strong;
         }
@@ -228,6 +233,18 @@ impl Model {
         let there = |kind: &Kind| !self.existing(key, *kind).is_empty();
         let kinds = KINDS.into_iter().filter(there);
         kinds.max_by_key(|&kind| self.latest(key, kind))
+    }
+
+    /// The deadlines that stand for themselves.
+    pub(crate) fn standing<'m>(
+        &'m self,
+        key: &'m [u8],
+        place: &'m Place,
+    ) -> impl Iterator<Item = (FactId, Deadline)> {
+        self.at(key, place).filter_map(|fact| match fact.what {
+            What::Deadline(deadline) => Some((fact.id, deadline)),
+            _ => None,
+        })
     }
 
     /// Whether anything says when a thing ends, in force or not.

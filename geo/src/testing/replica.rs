@@ -1,0 +1,92 @@
+//! What a net needs of a shard, and how links reach the shards of a node.
+
+use crdt::{Frame, Region, Time, Version};
+
+use crate::proto::{Delivery, Heartbeat, Next, Offer, Reach, Shards};
+
+/// A region's copy of a shard, as a net drives it. Each method is the one of [`Shards`] with that
+/// name, of one shard.
+pub trait Replica {
+    /// What it knows of deliveries.
+    fn delivery(&mut self) -> &mut Delivery;
+
+    /// See [`Shards::heartbeat`].
+    fn heartbeat(&mut self, time: Time) -> Heartbeat;
+
+    /// See [`Shards::offer`].
+    fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer;
+
+    /// See [`Shards::heard`].
+    fn heard(&mut self, heartbeat: Heartbeat, from: Region, now_ms: u64);
+
+    /// See [`Shards::start`].
+    fn start(&mut self, region: Region, applied: &Version) -> Option<u64>;
+
+    /// See [`Shards::next_frame`].
+    fn next_frame(&mut self, position: u64, wanted: &mut dyn FnMut(&Frame) -> bool) -> Next;
+
+    /// See [`Shards::pending`].
+    fn pending(&mut self, peer: Region, applied: &Version) -> u64;
+}
+
+/// The shards of a node at a moment.
+pub(super) struct View<'a, R> {
+    pub(super) shards: &'a mut [R],
+    pub(super) reach: &'a mut Reach,
+    pub(super) now_ms: u64,
+}
+
+impl<R> View<'_, R> {
+    fn at(&mut self, shard: u16) -> &mut R {
+        &mut self.shards[usize::from(shard)]
+    }
+}
+
+impl<R: Replica> Shards for View<'_, R> {
+    fn count(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
+        run(self.reach);
+    }
+
+    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
+        run(self.at(shard).delivery());
+    }
+
+    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {
+        self.at(shard).heartbeat(time)
+    }
+
+    fn offer(&mut self, frame: Frame, from: Region) -> Offer {
+        let now_ms = self.now_ms;
+        self.at(frame.shard()).offer(frame, from, now_ms)
+    }
+
+    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
+        let now_ms = self.now_ms;
+        self.at(shard).heard(heartbeat, from, now_ms);
+    }
+
+    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {
+        self.at(shard).start(region, applied)
+    }
+
+    fn next_frame(
+        &mut self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next {
+        self.at(shard).next_frame(position, wanted)
+    }
+
+    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
+        self.at(shard).pending(peer, applied)
+    }
+}

@@ -1,0 +1,101 @@
+//! How often things happened, by name: a fault or a rare path that never occurs is not tested.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What is done to the database. A run of many seeds in which one of these never happens fails.
+pub(super) const FAULTS: &[&str] = &[
+    "cut: between two",
+    "cut: one way only",
+    "cut: a region alone",
+    "cut: healed",
+    "restart: empty, new epoch",
+    "restart: twice within seconds",
+    "clock: set forward",
+    "clock: set back",
+    "traffic: delayed by loss",
+    "traffic: overtaken on another stream",
+    "traffic: frame lost",
+    "traffic: frame doubled",
+    "disk: log of an old life returns",
+];
+
+/// What is rarely met. The same holds for these.
+pub(super) const PATHS: &[&str] = &[
+    "link: peer silent",
+    "link: connection ended",
+    "delivery: waits for its deps",
+    "delivery: waits for our clock",
+    "delivery: gap, asked again",
+    "delivery: duplicate dropped",
+    "delivery: ended origin refused",
+    "delivery: from a third region",
+    "origin: closed",
+    "origin: op turns up after that",
+    "origin: op lost with its node",
+    "string: sibling uncovered",
+    "string: edit outlives a SET",
+    "string: edit outlives a DEL",
+    "string: edits and parts meet",
+    "string: edit folded",
+    "string: stable sibling dropped",
+    "counter: part outlives a SET",
+    "counter: part outlives a DEL",
+    "counter: removed twice",
+    "counter: part reborn",
+    "hash: sibling uncovered",
+    "hash: part outlives an HSET",
+    "set: add outlives a remove",
+    "zset: part outlives a ZADD",
+    "zset: part outlives a ZREM",
+    "list: element set, but gone",
+    "key: several types",
+    "key: survives a flush",
+    "key: concurrent deadlines",
+    "key: deadline dropped",
+    "key: removed when past its deadline",
+    "state: drained to nothing",
+];
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    /// Something happened.
+    pub(super) fn count(&mut self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    /// Something happened so many times.
+    pub(super) fn add(&mut self, what: &'static str, times: u64) {
+        debug_assert!(FAULTS.contains(&what) || PATHS.contains(&what), "{what}");
+        *self.0.entry(what).or_default() += times;
+    }
+
+    /// All of another.
+    pub(super) fn join(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            self.add(what, *times);
+        }
+    }
+
+    /// What never happened.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        let all = FAULTS.iter().chain(PATHS).copied();
+        all.filter(|what| self.get(what) == 0).collect()
+    }
+
+    fn get(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in FAULTS.iter().chain(PATHS) {
+            writeln!(f, "{:>12}  {what}", self.get(what))?;
+        }
+        Ok(())
+    }
+}
