@@ -48,6 +48,7 @@ impl Replica {
 
     /// Looks at what is new in the log.
     pub(super) fn observe(&mut self) {
+        assert!(self.shard.is_in_service(), "something has panicked");
         loop {
             match self.shard.log_next(self.cursor, |_| true) {
                 Next::Frame(frame, next) => {

@@ -1,15 +1,16 @@
 //! Regions linked in virtual time: everything from a seed, nothing from the machine.
 //!
-//! A [`Net`] has one node a region, each with a few shards: any [`Replica`], as a rule one that only
-//! remembers which ops it has applied. Between them are connections as the proto layer knows them: one ordered stream of
-//! control messages and ordered lanes of frames, with delay, jitter and loss (which delays
-//! further), in no order between them. Connections stall when cut and end when a side gives up;
-//! new ones are made as soon as nothing is cut. [`Remembering`] shards check every op that they
-//! apply: once, without a gap, after its deps.
+//! A [`Net`] has one node a region, each with a few shards: any [`Replica`], as a rule one that
+//! only remembers which ops it has applied. Between them are connections as the proto layer knows
+//! them: one ordered stream of control messages and ordered lanes of frames, with delay, jitter
+//! and loss (which delays further), in no order between them. Connections stall when cut and end
+//! when a side gives up; new ones are made as soon as nothing is cut. [`Remembering`] shards check
+//! every op that they apply: once, without a gap, after its deps.
 
 mod chance;
 mod remembering;
 mod replica;
+mod setup;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,6 +25,7 @@ pub use chance::Chance;
 pub use remembering::Remembering;
 pub use replica::Replica;
 use replica::View;
+pub use setup::{Mishaps, Setup, Traffic};
 
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -31,45 +33,6 @@ const START_MS: u64 = 1_700_000_000_000;
 const RECONNECT: Span = Span::from_ms(100);
 /// The lane that stands for the control stream.
 const CONTROL: u16 = u16::MAX;
-
-/// What a net is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    /// Regions, numbered from 1.
-    pub regions: u8,
-    /// Shards of each.
-    pub shards: u16,
-    /// Where all chance comes from.
-    pub seed: u64,
-    /// One way, in milliseconds.
-    pub delay_ms: u64,
-    /// Up to so much is added, anew for every message and frame.
-    pub jitter_ms: u64,
-    /// How many of 100 messages and frames take a round trip more.
-    pub loss_percent: u64,
-    /// How many of 100 frames arrive twice, which a transport must not do.
-    pub double_percent: u64,
-    /// Bytes of a shard's frames that may be on their way on a link; an inbox takes four times as
-    /// many.
-    pub bytes_max: usize,
-}
-
-impl Setup {
-    /// Three regions 20 ms apart with two shards.
-    pub const fn three(seed: u64) -> Self {
-        let bytes_max = 1 << 20;
-        Self {
-            regions: 3,
-            shards: 2,
-            seed,
-            delay_ms: 20,
-            jitter_ms: 5,
-            loss_percent: 1,
-            double_percent: 0,
-            bytes_max,
-        }
-    }
-}
 
 /// One region.
 struct Node<R> {
@@ -93,30 +56,8 @@ enum Connection {
     RetryAt(Instant),
 }
 
-/// What was sent on all connections in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Control messages and frames.
-    pub count: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
-
 /// Makes the shard of a number.
 type Make<R> = Box<dyn FnMut(u16, DeliveryConfig) -> R>;
-
-/// What traffic met with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mishaps {
-    /// Messages and frames that took a round trip more.
-    pub late: u64,
-    /// Those that arrive before one that was sent earlier, on another stream.
-    pub overtaking: u64,
-    /// Frames that got lost for good.
-    pub lost: u64,
-    /// Frames that arrive twice.
-    pub doubled: u64,
-}
 
 /// See the module.
 pub struct Net<R = Remembering> {
