@@ -55,6 +55,7 @@ pub(super) fn apply(
 fn place_of(change: &Change<'_>) -> Option<Place> {
     Some(match change {
         Change::Flush
+        | Change::Reissue(_)
         | Change::Push { .. }
         | Change::Insert { .. }
         | Change::ElementsRemove { .. } => return None,
@@ -64,8 +65,12 @@ fn place_of(change: &Change<'_>) -> Option<Place> {
         | Change::StringSet { .. }
         | Change::StringEdit { .. }
         | Change::StringAdd { .. }
-        | Change::ForgetPart { field: None, .. } => Place::String,
+        | Change::ForgetPart { field: None, .. }
+        | Change::RaisePart { field: None, .. } => Place::String,
         Change::ForgetPart {
+            field: Some(field), ..
+        }
+        | Change::RaisePart {
             field: Some(field), ..
         }
         | Change::FieldSet { field, .. }
@@ -76,6 +81,7 @@ fn place_of(change: &Change<'_>) -> Option<Place> {
             Place::Member(member.to_vec())
         }
         Change::ForgetScore { member, .. }
+        | Change::RaiseScore { member, .. }
         | Change::ScoreSet { member, .. }
         | Change::ScoreAdd { member, .. }
         | Change::ScoreRemove { member } => Place::Score(member.to_vec()),

@@ -138,6 +138,10 @@ impl Replica {
             let is_dropped = state.string_bases(&key).len() < siblings;
             let what = "string: stable sibling dropped";
             self.tally.add(what, (1 < siblings && is_dropped).into());
+            let live = self.model.live_parts(name, &Place::String).len();
+            let parts = state.string_parts(&key).len();
+            self.tally
+                .add("counter: part folded", (parts < live).into());
             let ends = self.model.has_deadlines(name, &Place::String);
             let is_gone = ends && !survey.deadlines;
             self.tally.add("key: deadline dropped", is_gone.into());

@@ -43,6 +43,7 @@ pub(super) const PATHS: &[&str] = &[
     "counter: part outlives a DEL",
     "counter: removed twice",
     "counter: part reborn",
+    "counter: part folded",
     "hash: sibling uncovered",
     "hash: part outlives an HSET",
     "set: add outlives a remove",
