@@ -130,7 +130,7 @@ impl Replica {
         let state = self.shard.state();
         for name in names {
             let key = state.seed().key(name);
-            let survey = state.survey(&key);
+            let survey = state.survey(&key, self.shard.origin());
             let edits = self.model.edits(name).len();
             let is_folded = 0 < edits && survey.edit_bytes == 0;
             self.tally.add("string: edit folded", is_folded.into());
