@@ -409,13 +409,8 @@ fn settle_in(body: &mut Body, thing: Thing<'_>, cx: &Context<'_>) -> bool {
             });
         }
         Body::Set(set) => queue = again(set.members.settle(thing, cx.seen, cx)),
-        Body::SortedSet(zset) => {
-            zset.change(thing, |members, member| {
-                let updated = members.settle(member, cx.seen, cx);
-                queue = again(updated);
-                updated.unwrap_or_else(Updated::nothing)
-            });
-        }
+        // No score changes by it, so the order stands.
+        Body::SortedSet(zset) => queue = again(zset.members.settle(thing, cx.seen, cx)),
         Body::List(_) => {}
     }
     queue

@@ -422,3 +422,18 @@ fn of_equal_deadlines_the_lowest_region_removes() {
         assert_eq!(regions, Region::new(2).into_iter().collect::<Vec<_>>());
     }
 }
+
+/// A member waits to be settled, goes, and is there again, with nothing to settle.
+#[test]
+fn a_member_that_was_added_anew_stays_in_the_order() {
+    let mut story = Story::new();
+    story.run(0, Intent::ScoreSet(X, 1.0));
+    story.run(1, Intent::ScoreSet(X, 2.0)).sync();
+    story.run(0, Intent::ScoreRemove(X));
+    story.run(0, Intent::ScoreSet(X, 3.0)).sync();
+    for region in 0..3 {
+        story.collect(region);
+        assert_eq!(story.look(region).scores, [(3.0, vec![X])]);
+    }
+    story.cluster.converge();
+}
