@@ -413,8 +413,8 @@ fn replies(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     } else if args.token_is("OFF") {
         call.session.replies = Replies::Off;
     } else if args.token_is("SKIP") {
-        // Off stays off.
-        if call.session.replies == Replies::On {
+        // Off stays off; a skip that is skipped counts from here.
+        if call.session.replies != Replies::Off {
             call.session.replies = Replies::SkipNext;
         }
     } else {

@@ -460,6 +460,11 @@ fn malloc_stats(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
 }
 
 fn monitor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if call.in_transaction {
+        return Err(CommandError::text(
+            "ERR MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
     if call.session.monitor.is_none() {
         call.session.monitor = Some(call.server.slow.monitor());
         call.session.client.facts.lock().monitors = true;

@@ -2,7 +2,7 @@
 
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::limits;
-use crate::proxy::{Call, Server, transaction};
+use crate::proxy::{self, Call, Server};
 use crate::session::{Session, Watched};
 
 const FLAGS: Flags = Flags::FAST.and(Flags::NO_MULTI);
@@ -79,7 +79,7 @@ fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     let outcome = if std::mem::take(&mut call.session.queue_broken) {
         Err(CommandError::ExecAbort)
     } else {
-        transaction(call, &queue, &watched, reply)
+        proxy::transaction(call, &queue, &watched, reply)
     };
     call.session.watched = watched;
     unwatch(call.server, call.session);
@@ -122,6 +122,16 @@ fn unwatch_all(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     unwatch(call.server, call.session);
     reply.ok();
     Ok(())
+}
+
+/// Ends a transaction whose `EXEC` has arguments that it does not take.
+pub(crate) fn abort(server: &Server, session: &mut Session) -> CommandError {
+    session.queue = None;
+    session.queue_broken = false;
+    unwatch(server, session);
+    CommandError::text(
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+    )
 }
 
 /// Forgets what the next transaction depends on.

@@ -181,7 +181,9 @@ impl Connection {
             done += batch.consumed();
             if let Some(error) = malformed.filter(|_| !session.closing) {
                 server.note_malformed(&session.client, error);
-                Reply::new(&mut self.output, session.protocol).error(&error.into());
+                if session.replies == Replies::On {
+                    Reply::new(&mut self.output, session.protocol).error(&error.into());
+                }
                 session.closing = true;
             }
             if batch.is_empty() {

@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 
 use super::held::Held;
 use super::{Call, Server};
-use crate::command::{self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
+use crate::command::{
+    self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait, transaction,
+};
 use crate::limits;
 use crate::session::{Queued, Session};
 
@@ -126,9 +128,16 @@ fn admit(
     };
     session.command = "";
     let Some(command) = asked.command else {
+        if is_http(arguments) {
+            server.note_http(&session.client);
+            session.closing = true;
+        }
         return refuse(session, CommandError::unknown_command(arguments));
     };
     if !command.takes(arguments.len()) {
+        if command.name == "EXEC" {
+            return Err(transaction::abort(server, session));
+        }
         return refuse(session, CommandError::WrongArity(command.name.into()));
     }
     if command.flags.has(Flags::CONTAINER)
@@ -148,6 +157,13 @@ fn admit(
         return Ok(None);
     }
     Ok(Some(command))
+}
+
+/// Whether a browser was made to speak to us: what follows may be commands in the body of its
+/// request. As Redis, that is the end of the connection.
+fn is_http(arguments: &[&[u8]]) -> bool {
+    let name = arguments.first().copied().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
 
 fn queue(session: &mut Session, command: &'static Command, arguments: &[&[u8]]) -> Outcome {

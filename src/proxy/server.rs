@@ -171,6 +171,17 @@ impl Server {
         }
     }
 
+    /// Counts a client that speaks HTTP among those whose bytes are no request, and says so once a
+    /// second at most.
+    pub(super) fn note_http(&self, client: &Client) {
+        static HTTP: crate::telemetry::Seldom = crate::telemetry::Seldom::new();
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+        if let Some(suppressed) = HTTP.admit(clock::monotonic()) {
+            let (client, addr) = (client.id, &client.address);
+            tracing::warn!(client, addr, suppressed, "speaks HTTP: it may be an attack");
+        }
+    }
+
     /// Counts a client that leaves too much unread, and says so once a second at most.
     pub(super) fn note_unread(&self, client: &Client, bytes: usize) {
         static UNREAD: crate::telemetry::Seldom = crate::telemetry::Seldom::new();

@@ -83,3 +83,35 @@ fn a_request_has_a_size() {
         "{info}"
     );
 }
+
+/// Each found by sending the same to Redis 7.0.15.
+#[test]
+fn odd_requests_are_answered_as_by_redis() {
+    let (server, address) = node();
+    let mut a = Client::connect(address);
+    a.check(
+        "MULTI\r\nSET k 1\r\nEXEC 1\r\nEXEC\r\nGET k",
+        "+OK\r\n+QUEUED\r\n-EXECABORT Transaction discarded because of: wrong number of arguments \
+         for 'exec' command\r\n-ERR EXEC without MULTI\r\n$-1\r\n",
+    );
+    a.check(
+        "MULTI\r\nMONITOR\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n*1\r\n-ERR MONITOR isn't allowed for DENY BLOCKING client\r\n",
+    );
+    a.check(
+        "CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nPING\r\nGET k",
+        "$-1\r\n",
+    );
+    a.check("*0\r\n*-1\r\n\r\n   \r\nPING", "+PONG\r\n");
+    // A browser that was made to send commands in the body of its request.
+    for head in ["POST / HTTP/1.1", "host: localhost"] {
+        let mut browser = Client::connect(address);
+        browser.send(&format!("{head}\r\nSET k 1"));
+        assert!(browser.until("never").starts_with("-ERR unknown command"));
+    }
+    a.check("GET k", "$-1\r\n");
+    assert_eq!(server.malformed.load(Ordering::Relaxed), 2);
+    let mut silent = Client::connect(address);
+    silent.send("CLIENT REPLY OFF\r\nFOO\r\n*x");
+    assert_eq!(silent.until("never"), "");
+}
