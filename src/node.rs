@@ -50,6 +50,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, links.as_ref())?),
             _ => None,
         };
+        if let Some(net) = &net {
+            let _ = server.geo_figures.set(net.figures());
+        }
         tokio::spawn(keep_tidy(Arc::clone(&server), config.expiry_grace));
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {

@@ -239,6 +239,21 @@ fn regions(call: &Call<'_>, text: &mut String) {
             format_args!("id={id},state={state},lag_ms={lag_ms},pending_ops={pending_ops}"),
         );
     }
+    if let Some(figures) = call.server.geo_figures.get() {
+        let geo::net::Counts {
+            lost,
+            refused,
+            turned_away,
+            malformed,
+            rejected,
+            ..
+        } = figures.total();
+        line(text, "geo_connections_lost", lost);
+        line(text, "geo_connections_refused", refused);
+        line(text, "geo_connections_turned_away", turned_away);
+        line(text, "geo_malformed", malformed);
+        line(text, "geo_rejected", rejected);
+    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ pub struct Server {
     pub clients: DashMap<u64, Arc<Client>>,
     /// The other regions, if there are any.
     pub regions: std::sync::OnceLock<Arc<dyn Regions>>,
+    /// What is counted of connections with other regions.
+    pub geo_figures: std::sync::OnceLock<geo::net::Figures>,
     /// When the node started, milliseconds since 1970.
     pub started_ms: u64,
     /// A random name of this run, 40 hex digits.
@@ -130,6 +132,7 @@ impl Server {
             settings: RwLock::new(settings),
             clients: DashMap::new(),
             regions: std::sync::OnceLock::new(),
+            geo_figures: std::sync::OnceLock::new(),
             started_ms: clock::now_ms(),
             run_id: run_id.collect(),
             accepted: AtomicU64::new(0),

@@ -135,3 +135,22 @@ fn explain_tells_what_a_value_is_made_of() {
     let region = explained.field("deadline-region").and_then(|r| r.bytes());
     assert_eq!(region, Some(&b"1"[..]));
 }
+
+#[test]
+fn info_counts_what_peers_did_wrong() {
+    let server = Regions::start(2);
+    let info = server.0.client(1).run(&["INFO", "regions"]);
+    let text = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
+    for figure in [
+        "connections_refused",
+        "connections_turned_away",
+        "malformed",
+        "rejected",
+    ] {
+        assert!(
+            text.contains(&format!("geo_{figure}:0\r\n")),
+            "{figure} in {text}"
+        );
+    }
+    assert!(text.contains("geo_connections_lost:"), "{text}");
+}

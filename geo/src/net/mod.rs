@@ -31,7 +31,7 @@ use crate::proto::MESSAGE_BYTES_MAX;
 
 pub use driver::Ended;
 pub use endpoint::{Congestion, OpenError, Tuning};
-pub use peers::{Net, Path, PeerStats};
+pub use peers::{Figures, Net, Path, PeerStats};
 pub use stats::Counts;
 pub use tls::{CertificateProblem, Credentials, Directory, Peer, TlsError, Verified};
 pub use waker::Waker;

@@ -33,6 +33,18 @@ pub struct Net {
     tasks: JoinSet<()>,
 }
 
+/// What a [`Net`] counts, peers and strangers together.
+#[derive(Clone, Debug)]
+pub struct Figures(Arc<Shared>);
+
+impl Figures {
+    /// The figures so far.
+    pub fn total(&self) -> Counts {
+        let peers = self.0.peers.values().map(|peer| peer.counters.get());
+        peers.fold(self.0.strangers.get(), Counts::plus)
+    }
+}
+
 /// How the connection with a peer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerStats {
@@ -149,6 +161,11 @@ impl Net {
     /// Where it listens: the port, if the configuration left it to the system.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.endpoint.local_addr()
+    }
+
+    /// What is counted, to be read while it runs.
+    pub fn figures(&self) -> Figures {
+        Figures(Arc::clone(&self.shared))
     }
 
     /// What was counted about callers that turned out to be no peers.

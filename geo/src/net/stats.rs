@@ -27,6 +27,22 @@ pub struct Counts {
     pub rejected: u64,
 }
 
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            connected: self.connected + other.connected,
+            lost: self.lost + other.lost,
+            failed: self.failed + other.failed,
+            refused: self.refused + other.refused,
+            turned_away: self.turned_away + other.turned_away,
+            malformed: self.malformed + other.malformed,
+            rejected: self.rejected + other.rejected,
+        }
+    }
+}
+
 /// The running [`Counts`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
