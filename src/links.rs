@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,11 +25,37 @@ struct Common {
     server: Arc<Server>,
     reach: Mutex<Reach>,
     wakers: Vec<Waker>,
+    clocks: Clocks,
 }
 
 impl Common {
     fn wake(&self) {
         self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+/// How far our clock is ahead of each other region's.
+#[derive(Debug)]
+struct Clocks {
+    /// By how much it may be ahead of all of them, milliseconds.
+    drift_max_ms: i64,
+    /// Those that are heard, and by how much.
+    ahead_ms: Mutex<BTreeMap<Region, i64>>,
+    /// Whether an operator has said that it may be ahead.
+    is_accepted: AtomicBool,
+}
+
+impl Clocks {
+    /// Takes note of one region, or that it is not heard. Returns whether our clock is too far
+    /// ahead: of every region that is heard, for where only some are behind it is they.
+    fn note(&self, region: Region, ahead_ms: Option<i64>) -> bool {
+        let mut all = self.ahead_ms.lock();
+        match ahead_ms {
+            Some(ms) => all.insert(region, ms),
+            None => all.remove(&region),
+        };
+        let is_ahead = !all.is_empty() && all.values().all(|&ms| self.drift_max_ms < ms);
+        is_ahead && !self.is_accepted.load(Ordering::Relaxed)
     }
 }
 
@@ -125,6 +152,23 @@ impl PeerLink {
         result
     }
 
+    /// Refuses writes, or takes them again, by what is heard of clocks.
+    fn check_clock(&self) {
+        let (peer, ahead_ms) = self.with(|link, _| (link.peer(), link.clock_ahead_ms()));
+        let is_ahead = self.common.clocks.note(peer, ahead_ms);
+        let server = &self.common.server;
+        if server.clock_ahead.swap(is_ahead, Ordering::Relaxed) != is_ahead {
+            if is_ahead {
+                tracing::error!(
+                    ahead_ms,
+                    "our clock is ahead of every region's: writes are refused until it is right"
+                );
+            } else {
+                tracing::info!("our clock is no longer ahead of every region's");
+            }
+        }
+    }
+
     fn tell(&self, event: &Event) {
         let region = self.name.as_str();
         match event {
@@ -168,10 +212,12 @@ impl Handler for PeerLink {
     fn disconnected(&self, now: Instant, why: &Ended) {
         tracing::info!(region = self.name, %why, "connection ended");
         self.with(|link, shards| link.disconnected(moment(now), shards));
+        self.check_clock();
     }
 
     fn control(&self, now: Instant, message: &[u8]) -> Result<(), Reject> {
         let taken = self.with(|link, shards| link.handle_control(moment(now), message, shards));
+        self.check_clock();
         self.common.server.progress.notify_waiters();
         taken.map_err(|error| reject(&error))
     }
@@ -231,6 +277,7 @@ impl Links {
         config: &proto::Config,
         own_name: &str,
         peers: &[(Region, String)],
+        drift_max: Duration,
     ) -> Self {
         let wakers = peers.iter().map(|_| Waker::default()).collect();
         let now = proto::Instant(clock::monotonic_ns());
@@ -239,6 +286,11 @@ impl Links {
             server,
             reach,
             wakers,
+            clocks: Clocks {
+                drift_max_ms: drift_max.as_millis() as i64,
+                ahead_ms: Mutex::default(),
+                is_accepted: AtomicBool::new(false),
+            },
         });
         let link = |(region, name): &(Region, String)| {
             let side = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
@@ -312,6 +364,32 @@ impl Regions for Links {
         all
     }
 
+    fn accept_clock(&self, name: &str) -> bool {
+        if name == self.own.1 {
+            self.common
+                .clocks
+                .is_accepted
+                .store(true, Ordering::Relaxed);
+            self.common
+                .server
+                .clock_ahead
+                .store(false, Ordering::Relaxed);
+            return true;
+        }
+        let Some((&region, _)) = self.links.iter().find(|(_, link)| link.name == name) else {
+            return false;
+        };
+        let shards = &self.common.server.shards;
+        for index in 0..shards.count() {
+            shards.with(index, |shard| shard.delivery().accept_clock(region));
+        }
+        tracing::warn!(
+            region = name,
+            "its clock is accepted, however far ahead it is"
+        );
+        true
+    }
+
     fn holding(&self, wanted: &[(usize, Version)], kept: bool) -> usize {
         let has = |region: Region| {
             wanted.iter().all(|(shard, version)| {
@@ -328,5 +406,28 @@ impl Regions for Links {
             })
         };
         self.links.keys().filter(|&&region| has(region)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_clock_is_wrong_where_all_that_are_heard_say_so() {
+        let clocks = Clocks {
+            drift_max_ms: 500,
+            ahead_ms: Mutex::default(),
+            is_accepted: AtomicBool::new(false),
+        };
+        let region = |id| Region::new(id).expect("not 0");
+        assert!(!clocks.note(region(2), Some(500)));
+        assert!(clocks.note(region(2), Some(501)));
+        assert!(!clocks.note(region(3), Some(0)), "region 2 is behind");
+        assert!(clocks.note(region(3), Some(600)));
+        assert!(clocks.note(region(3), None), "region 2 is heard");
+        assert!(!clocks.note(region(2), None), "nobody is");
+        clocks.is_accepted.store(true, Ordering::Relaxed);
+        assert!(!clocks.note(region(2), Some(501)));
     }
 }

@@ -36,6 +36,8 @@ pub enum StartError {
 /// Runs a node until it is told to stop by a signal or by `SHUTDOWN`.
 pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
+    let Config { database, node, .. } = config;
+    tracing::info!(database, region = config.region.name, node, "starting");
     let listener = Listener::bind(config.clients.listen)?;
     let server = Arc::new(Server::new(shards(config), settings(config)));
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
@@ -128,6 +130,7 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         &settings,
         &config.region.name,
         &peers,
+        config.max_clock_drift,
     ));
     let _ = server.regions.set(Arc::<Links>::clone(&links));
     Some(links)
@@ -213,6 +216,7 @@ async fn expire(server: &Server, index: usize, grace: Duration, down: &[Region])
 fn settings(config: &Config) -> Settings {
     let password = config.clients.requirepass.as_ref();
     Settings {
+        node: config.node.clone(),
         password: password.map(|password| password.expose().as_bytes().to_vec()),
         clients_max: config.clients.connections_max,
         policy: config.policy,

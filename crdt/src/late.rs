@@ -28,6 +28,16 @@ pub struct Past {
 }
 
 impl Past {
+    /// As of the same op, had it seen nothing.
+    #[must_use]
+    pub const fn blind(&self) -> Self {
+        Self {
+            stamp: self.stamp,
+            cover: Vec::new(),
+            also: Vec::new(),
+        }
+    }
+
     fn seen(&self) -> Seen<'_> {
         Seen::And(&self.cover, &self.also)
     }

@@ -1,6 +1,7 @@
 //! Scripts of two and three regions, in virtual time.
 
-use geo::proto::{Event, LinkState};
+use crdt::{Epoch, FrameWriter, Origin, Version};
+use geo::proto::{Event, LinkState, Offer};
 use geo::testing::{Net, Setup, region};
 
 fn calm(regions: u8, shards: u16) -> Setup {
@@ -253,6 +254,33 @@ fn a_clock_far_ahead_waits_and_drags_nobody_along() {
 }
 
 #[test]
+fn a_clock_that_is_ahead_is_noticed_and_so_is_one_that_is_right_again() {
+    let mut net = Net::new(calm(2, 1));
+    let ahead =
+        |net: &mut Net, at, peer| net.with_link(at, peer, |link, _, _| link.clock_ahead_ms());
+    net.set_skew(1, 700);
+    net.run_for(1_000);
+    assert_eq!(
+        ahead(&mut net, 1, 2),
+        None,
+        "too early to tell from a slow link"
+    );
+    net.run_for(12_000);
+    assert_eq!(
+        ahead(&mut net, 1, 2),
+        Some(700 + 20),
+        "and 20 ms on the way"
+    );
+    assert_eq!(ahead(&mut net, 2, 1), Some(-700 + 20));
+    net.set_skew(1, 0);
+    net.run_for(500);
+    assert_eq!(ahead(&mut net, 1, 2), Some(20), "at once");
+    net.cut(1, 2);
+    net.run_for(4_000);
+    assert_eq!(ahead(&mut net, 1, 2), None, "nobody is heard");
+}
+
+#[test]
 fn regions_of_two_databases_or_shard_counts_refuse_each_other() {
     let mut net = Net::new(calm(2, 2));
     let mut other = Net::new(calm(2, 4));
@@ -309,4 +337,29 @@ fn after_a_gap_what_is_missing_is_asked_for_again() {
     assert_eq!(net.ops(2, 0).len(), 0);
     net.write(1, 0);
     check_converges(&mut net, 500);
+}
+
+/// What turns up late is handed to the region whose it is, and kept until that has issued it again.
+#[test]
+fn a_late_op_finds_its_region() {
+    let mut net = Net::new(calm(3, 1));
+    net.write(1, 0);
+    check_converges(&mut net, 5_000);
+    net.restart(1);
+    check_converges(&mut net, 5_000);
+    let old = Origin::new(region(1), Epoch(1));
+    let mut writer = FrameWriter::new(0, old);
+    let time = net.delivery(3, 0).closed_at(old).next();
+    writer.begin_op(time, &Version::new());
+    writer.end_op();
+    let late = writer.seal().expect("one op");
+    let offered = net.delivery(3, 0).offer(late.clone(), region(2), 0);
+    assert_eq!(offered, Offer::Late(late.clone()));
+    let has_arrived = net.run_until(1_000, |net| {
+        net.delivery(1, 0).late() == std::slice::from_ref(&late)
+    });
+    assert!(has_arrived);
+    assert!(net.delivery(1, 0).can_reissue(&late));
+    assert_eq!(net.delivery(3, 0).late(), std::slice::from_ref(&late));
+    assert_eq!(net.delivery(2, 0).late(), []);
 }

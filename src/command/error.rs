@@ -105,6 +105,12 @@ pub enum CommandError {
     /// Nobody serves the slot at present.
     #[error("CLUSTERDOWN Hash slot not served")]
     SlotNotServed,
+    /// Our clock is ahead of those of all regions that we hear.
+    #[error(
+        "CLOCKSKEW the clock of this node is ahead of every other region's: set it right, or run \
+         REGION ACCEPT-CLOCK with the name of this region in all of them"
+    )]
+    ClockSkew,
     /// The memory limit is reached.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,

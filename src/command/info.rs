@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::server::REDIS_VERSION;
 use super::{Args, Command, Flags, Keys, Outcome, Reply, Run};
 use crate::proxy::{Call, RegionState, memory};
+use crate::shard::LateOps;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "INFO",
@@ -73,6 +74,7 @@ fn nothing(_: &Call<'_>, _: &mut String) {}
 fn server(call: &Call<'_>, text: &mut String) {
     line(text, "redis_version", REDIS_VERSION);
     line(text, "meridian_version", env!("CARGO_PKG_VERSION"));
+    line(text, "node", &call.server.settings.read().node);
     line(text, "redis_mode", "standalone");
     line(text, "os", std::env::consts::OS);
     line(text, "arch_bits", usize::BITS);
@@ -254,6 +256,14 @@ fn regions(call: &Call<'_>, text: &mut String) {
         line(text, "geo_malformed", malformed);
         line(text, "geo_rejected", rejected);
     }
+    let shards = &call.server.shards;
+    let mut late = LateOps::default();
+    for index in 0..shards.count() {
+        late.add(shards.with(index, |shard| shard.late_ops()));
+    }
+    line(text, "late_ops_reissued", late.reissued);
+    line(text, "late_effects_skipped", late.skipped);
+    line(text, "late_increments_lost", late.lost);
 }
 
 #[cfg(test)]

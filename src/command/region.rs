@@ -53,6 +53,13 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         ready,
     ),
     sub("EXPLAIN", 3, "key", "What a value is made of.", explain),
+    sub(
+        "ACCEPT-CLOCK",
+        3,
+        "name",
+        "Admits a region's times, however far ahead of ours they are, until this node restarts.",
+        accept_clock,
+    ),
 ];
 
 const fn sub(
@@ -100,6 +107,16 @@ fn list(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
         reply.bulk(b"pending-ops");
         reply.int(region.pending_ops as i64);
     }
+    Ok(())
+}
+
+fn accept_clock(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let name = String::from_utf8_lossy(args.next()?).into_owned();
+    let regions = call.server.regions.get();
+    if !regions.is_some_and(|regions| regions.accept_clock(&name)) {
+        return Err(CommandError::text("ERR no such region"));
+    }
+    reply.ok();
     Ok(())
 }
 

@@ -197,6 +197,11 @@ impl Log {
         ops
     }
 
+    /// The frames that it holds, the oldest first.
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter()
+    }
+
     /// How many bytes of frames it holds.
     pub const fn bytes(&self) -> u64 {
         self.bytes

@@ -151,6 +151,9 @@ fn admit(
     if command.flags.has(Flags::DENY_OOM) && server.memory_full.load(Ordering::Relaxed) {
         return refuse(session, CommandError::OutOfMemory);
     }
+    if command.flags.has(Flags::WRITE) && server.clock_ahead.load(Ordering::Relaxed) {
+        return refuse(session, CommandError::ClockSkew);
+    }
     session.command = command.name;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;

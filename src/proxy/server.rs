@@ -23,6 +23,8 @@ pub enum Policy {
 /// What is set when a node starts, and by `CONFIG SET`.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The name of the node.
+    pub node: String,
     /// The password, if clients need one.
     pub password: Option<Vec<u8>>,
     /// How many clients may be connected.
@@ -47,6 +49,9 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn list(&self, now_ms: u64) -> Vec<RegionState>;
     /// How many other regions have applied, or kept, what `wanted` says, by shard.
     fn holding(&self, wanted: &[(usize, crdt::Version)], kept: bool) -> usize;
+    /// Admits times of the region of this name however far ahead they are; if it is ours, writes
+    /// are no longer refused for that. Returns whether there is such a region.
+    fn accept_clock(&self, name: &str) -> bool;
 }
 
 /// One line of `REGION LIST`.
@@ -106,6 +111,9 @@ pub struct Server {
     pub memory_max: AtomicU64,
     /// Whether the limit of memory was reached when last looked at.
     pub memory_full: AtomicBool,
+    /// Whether our clock is so far ahead of those of all regions that we hear that writes are
+    /// refused.
+    pub clock_ahead: AtomicBool,
     /// Clients that are silent for longer are disconnected, seconds; 0 is no limit.
     pub idle_max_s: AtomicU64,
     /// Bytes of one argument.
@@ -146,6 +154,7 @@ impl Server {
             progress: tokio::sync::Notify::new(),
             memory_max: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
+            clock_ahead: AtomicBool::new(false),
             idle_max_s: AtomicU64::new(0),
             bulk_bytes_max: AtomicUsize::new(crate::limits::BULK_BYTES_MAX),
             request_bytes_max: AtomicUsize::new(crate::limits::QUERY_BUFFER_BYTES_MAX),

@@ -6,6 +6,7 @@
 
 mod expiry;
 mod hold;
+mod late;
 mod open;
 mod outage;
 mod read;
@@ -29,6 +30,7 @@ use crate::oplog::{Budget, Cursor, Keep, Log, Read};
 use expiry::is_expiry;
 pub use expiry::{Expired, Round};
 pub use hold::Hold;
+pub use late::LateOps;
 pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
@@ -82,6 +84,7 @@ pub struct Shard {
     frame: FrameWriter,
     log: Log,
     delivery: Delivery,
+    late: LateOps,
     clock_drift_max_ms: u64,
     expired: Expired,
     touched: Touched,
@@ -133,6 +136,7 @@ impl Shard {
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),
             delivery: Delivery::new(config),
+            late: LateOps::default(),
             clock_drift_max_ms: peers.clock_drift_max_ms,
             expired: Expired::default(),
             touched: Touched::default(),
@@ -193,6 +197,7 @@ impl Shard {
                 self.log.append(frame);
             }
         }
+        self.reissue_late(now_ms);
         self.serve(now_ms);
         if 0 < self.state.unsettled() {
             self.settle(SETTLED_AT_ONCE);

@@ -221,7 +221,7 @@ impl Txn<'_> {
     }
 
     /// Writes the value so far as a base.
-    fn rewrite(&mut self, key: &Key<'_>, survey: Survey) {
+    pub(super) fn rewrite(&mut self, key: &Key<'_>, survey: Survey) {
         let value = self
             .shard
             .state
@@ -436,7 +436,7 @@ impl Txn<'_> {
     }
 
     /// Ships what was seen of the counter parts of a score. Returns whether there is such a member.
-    fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
+    pub(super) fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
         let parts = self.shard.state.score_parts(key, member);
         let existed = parts.is_some();
         for seen in parts.into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! Clients over real sockets: what needs more than one of them, or time.
 
+mod clock;
 mod limits;
 mod panics;
 mod whole;
@@ -36,6 +37,7 @@ fn node() -> (Arc<Server>, SocketAddr) {
         Shard::new(identity, seed, 1)
     };
     let settings = Settings {
+        node: "test".into(),
         password: None,
         clients_max: 100,
         policy: Policy::Enterprise,

@@ -9,9 +9,9 @@
 //! A heartbeat counts once all ops that it names are applied, so it never jumps a gap. Until it
 //! does it waits, and so does the latest one after it.
 //!
-//! What remains to be built: ops of a closed origin that turn up late are handed back
-//! ([`Offer::Late`]), and whoever gets them must re-issue them as ops of its own origin. Until the
-//! log is on disk, what is applied counts as kept.
+//! Until the log is on disk, what is applied counts as kept.
+
+mod late;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ pub enum Offer {
     Full,
     /// Dropped: this shard takes nothing any more. It is not acknowledged, so its sender keeps it.
     OutOfService,
-    /// Its origin is closed and these ops were not known then: re-issue them.
+    /// Kept apart: its origin is closed, and these ops were not known then ([`Delivery::late`]).
     Late(Frame),
     /// Not taken, and never will be.
     Refused(Refusal),
@@ -131,6 +131,7 @@ pub struct Delivery {
     closing: Closing,
     /// What we hold of ended origins may have changed since it was last announced.
     announced_is_old: bool,
+    late: late::Late,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
     stable: Version,
@@ -151,6 +152,7 @@ impl Delivery {
             heard: BTreeMap::new(),
             closing: Closing::default(),
             announced_is_old: true,
+            late: late::Late::default(),
             trusted_clocks: BTreeSet::new(),
             stable: Version::new(),
             stable_is_old: true,
@@ -203,8 +205,12 @@ impl Delivery {
     /// Takes, drops or refuses a frame that came over the link to region `from`.
     pub fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
         let origin = frame.origin();
-        if let Some(answer) = self.refusal(&frame, from) {
-            return answer;
+        match self.refusal(&frame, from) {
+            Some(Offer::Late(_)) if !self.late.push(&frame, self.config.inbox_bytes_max) => {
+                return Offer::Full;
+            }
+            Some(answer) => return answer,
+            None => {}
         }
         if self.is_ahead(frame.last(), origin.region, now_ms) {
             return Offer::Ahead;

@@ -292,8 +292,17 @@ fn a_new_epoch_closes_the_old_one_once_all_is_held() {
     assert_eq!(a.offer(first, region(3), NOW_MS), Offer::Duplicate);
     assert_eq!(
         a.offer(third.clone(), region(3), NOW_MS),
-        Offer::Late(third)
+        Offer::Late(third.clone())
     );
+    assert_eq!(
+        a.late(),
+        std::slice::from_ref(&third),
+        "until its region has issued it again"
+    );
+    assert!(!a.can_reissue(&third));
+    assert_eq!(a.closed_at(old), at(11));
+    a.drop_late(|frame, end| frame.origin() == old && end == at(11));
+    assert_eq!(a.late(), []);
 }
 
 #[test]

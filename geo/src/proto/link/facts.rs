@@ -68,7 +68,7 @@ pub enum Event {
         /// Which shard.
         shard: u16,
     },
-    /// Ops of a closed origin turned up: they must be issued anew by ours.
+    /// Ops of a closed origin turned up: its region must issue them again.
     Late(Frame),
     /// A frame was dropped for good.
     Refused {

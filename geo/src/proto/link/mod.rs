@@ -13,6 +13,7 @@
 //! A shard whose log no longer reaches back to what the peer lacks sends nothing and says so
 //! ([`Event::Behind`]) rather than skip.
 
+mod ahead;
 mod facts;
 mod say;
 
@@ -70,10 +71,15 @@ struct Conversation {
     dirty: BTreeSet<u16>,
     ack_at: Option<Instant>,
 
+    /// Ops of closed origins of the peer's region, for it to issue again.
+    late: VecDeque<Frame>,
+    /// Those that have been sent, by shard.
+    late_sent: BTreeSet<(u16, Origin, Time)>,
     /// Shards whose frames must be sent again.
     asks: BTreeSet<u16>,
     /// Whose turn it is to send.
     turn: u16,
+    ahead: ahead::Ahead,
     is_relays_turn: bool,
     /// Whether the peer has been silent for so long that others are asked for its ops.
     is_quiet: bool,
@@ -226,6 +232,11 @@ impl Link {
         self.check_shard(shard)?;
         self.heard_at = Some(now);
         self.live_at = Some(now);
+        if self.has_ended(shard, shards) {
+            // The others have heard by now what it had handed on. It is dead, and will not mind.
+            self.stats.frames_refused += 1;
+            return Ok(Accept::Taken);
+        }
         match shards.offer(frame, self.peer) {
             Offer::Ahead | Offer::Full => return Ok(Accept::Later),
             Offer::Ready | Offer::Waiting | Offer::Duplicate | Offer::OutOfService => {}
@@ -309,6 +320,9 @@ impl Link {
         if let Some(message) = self.talk.control.pop_front() {
             return Some(self.control(&message));
         }
+        if let Some(frame) = self.talk.late.pop_front() {
+            return Some(self.sent(Which::Relayed, frame.shard(), frame.bytes().clone()));
+        }
         self.next_frame(shards)
     }
 
@@ -322,6 +336,12 @@ impl Link {
     /// Whether there has been no link for so long that its state is [`LinkState::Down`].
     pub fn is_lost(&self, now: Instant) -> bool {
         self.phase != Phase::Up && self.live_at.is_none_or(|live| live + SILENCE <= now)
+    }
+
+    /// How many milliseconds our clock is ahead of the peer's, if we have heard it for long enough
+    /// to tell; that includes the time that its heartbeats take at least.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        self.talk.ahead.least()
     }
 
     /// How the link is.
@@ -388,6 +408,16 @@ impl Link {
         } else {
             Err(LinkError::NoSuchShard { shard, count })
         }
+    }
+
+    /// Whether the life of the peer that this connection is with is known to have ended.
+    fn has_ended(&self, shard: u16, shards: &mut dyn Shards) -> bool {
+        let life = self.talk.outboxes[usize::from(shard)].peer.origin.epoch;
+        let mut newest = None;
+        shards.delivery(shard, &mut |delivery| {
+            newest = delivery.newest_epoch(self.peer);
+        });
+        newest.is_some_and(|newest| life < newest)
     }
 
     fn check_origin(&self, origin: Origin) -> Result<(), LinkError> {
@@ -468,6 +498,9 @@ impl Link {
             self.check_origin(heartbeat.origin)?;
         }
         self.stats.clock_ahead_ms = shards.now_ms() as i64 - time.ms() as i64;
+        if let Some(now) = self.heard_at {
+            self.talk.ahead.note(now, self.stats.clock_ahead_ms);
+        }
         let mut listed = BTreeSet::new();
         for (shard, heartbeat) in news {
             listed.insert(shard);

@@ -88,6 +88,7 @@ impl Link {
                 self.news(shard, time, shards)
                     .map(|heartbeat| (shard, heartbeat)),
             );
+            self.hand_back(shard, shards);
         }
         self.talk.control.push_back(Message::Beat {
             time,
@@ -110,6 +111,19 @@ impl Link {
         if !relayed.is_empty() {
             self.talk.control.push_back(Message::Relayed(relayed));
         }
+    }
+
+    /// Hands the peer what turned up late of its region, once a connection: until it has issued it
+    /// again we keep it.
+    fn hand_back(&mut self, shard: u16, shards: &mut dyn Shards) {
+        let (peer, talk) = (self.peer, &mut self.talk);
+        shards.delivery(shard, &mut |delivery| {
+            for frame in delivery.late_of(peer) {
+                if talk.late_sent.insert((shard, frame.origin(), frame.last())) {
+                    talk.late.push_back(frame.clone());
+                }
+            }
+        });
     }
 
     /// What we want besides the peer's own ops: all of regions that we have no link to, and what
