@@ -56,20 +56,22 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs seeds on all cores. Returns what happened in them, and which have failed.
-fn run_all(seeds: &[u64]) -> (Tally, Vec<u64>) {
+/// Runs seeds on all cores until one fails. Returns what happened in them, how many were tried and
+/// which have failed.
+fn run_all(seeds: &[u64]) -> (Tally, usize, Vec<u64>) {
     let next = AtomicU64::new(0);
-    let sum = Mutex::new((Tally::default(), Vec::new()));
+    let sum = Mutex::new((Tally::default(), 0, Vec::new()));
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(&seed) = seeds.get(at) else { return };
             let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
             let mut sum = sum.lock().expect("nobody panics with it");
+            sum.1 += 1;
             if let Ok((_, tally)) = result {
                 sum.0.join(&tally);
             } else {
-                sum.1.push(seed);
+                sum.2.push(seed);
                 next.store(seeds.len() as u64, Ordering::Relaxed);
             }
         }
@@ -95,8 +97,8 @@ fn regions_converge_whatever_happens_between_them() {
         "simulation: seeds 0 to {FIXED_SEEDS}, and {more} from {fresh}"
     ));
     let seeds: Vec<u64> = (0..FIXED_SEEDS).chain(fresh..fresh + more).collect();
-    let (tally, failed) = run_all(&seeds);
-    testing::say(&format!("{tally}"));
+    let (tally, tried, failed) = run_all(&seeds);
+    testing::say(&format!("{tally}\nafter {tried} seeds"));
     assert!(
         failed.is_empty(),
         "seeds {failed:?} fail: run one alone with MERIDIAN_SIM_SEED"
