@@ -5,3 +5,4 @@ mod ended;
 mod laws;
 mod model;
 mod regressions;
+mod small;

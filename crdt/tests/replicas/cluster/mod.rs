@@ -327,6 +327,17 @@ impl Cluster {
         true
     }
 
+    /// Delivers the next op of one region, which another can take.
+    pub(crate) fn deliver_from(&mut self, region: usize, owner: usize) {
+        let origin = self.replicas[owner].origin;
+        let replica = &mut self.replicas[region];
+        let held = replica.version.get(origin);
+        let ops = &self.log[&origin];
+        let at = ops.partition_point(|op| op.frame.first() <= held);
+        assert!(replica.version.includes(ops[at].frame.deps()), "ready");
+        replica.admit(&ops[at].frame);
+    }
+
     /// What is stable at a region: held by it, and acknowledged in the stream of every origin
     /// that it does not hold to the end.
     fn stable(&self, region: usize) -> Version {
