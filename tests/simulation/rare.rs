@@ -20,6 +20,9 @@ pub(super) fn apply(
 ) {
     let Some(place) = place_of(&effect.change) else {
         model.apply(id, seen, effect);
+        if matches!(effect.change, Change::Reissue(_)) {
+            tally.count("origin: op issued again");
+        }
         if effect.change == Change::Flush && 0 < model.len() {
             tally.count("key: survives a flush");
         }

@@ -32,6 +32,7 @@ pub(super) const PATHS: &[&str] = &[
     "delivery: from a third region",
     "origin: closed",
     "origin: op turns up after that",
+    "origin: op issued again",
     "origin: op lost with its node",
     "string: sibling uncovered",
     "string: edit outlives a SET",
