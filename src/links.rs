@@ -100,10 +100,14 @@ impl proto::Shards for Reached<'_> {
 
     fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
         let now_ms = clock::now_ms();
-        self.0
+        let has_applied = self
+            .0
             .server
             .shards
             .with(shard.into(), |shard| shard.heard(heartbeat, from, now_ms));
+        if has_applied {
+            self.0.wake();
+        }
     }
 
     fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {

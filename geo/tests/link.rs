@@ -363,3 +363,51 @@ fn a_late_op_finds_its_region() {
     assert_eq!(net.delivery(3, 0).late(), std::slice::from_ref(&late));
     assert_eq!(net.delivery(2, 0).late(), []);
 }
+
+/// How long it takes, in milliseconds, until two regions have acknowledged an op of shard 0.
+fn acknowledged_ms(net: &mut Net, stamp: crdt::Stamp) -> u64 {
+    let version = [(stamp.origin, stamp.time)].into_iter().collect();
+    let is_acknowledged = |net: &mut Net| {
+        net.delivery(stamp.origin.region.id(), 0)
+            .acknowledged(&version, false)
+            == 2
+    };
+    let took_ms = (0..2_000).find(|_| {
+        net.run_for(1);
+        is_acknowledged(net)
+    });
+    took_ms.expect("within two seconds") + 1
+}
+
+#[test]
+fn an_op_that_waits_for_a_late_link_is_acknowledged_soon_after_it_is_up() {
+    for written_ms in 0..300 {
+        let mut net = Net::new(calm(3, 2));
+        net.cut(1, 2);
+        net.run_for(650);
+        // Regions 1 and 2 hear of each other now. Region 3 knows both, but not yet that they do:
+        // until then it cannot tell which origins there are.
+        net.heal();
+        net.run_for(written_ms);
+        let stamp = net.write(1, 0);
+        let took_ms = acknowledged_ms(&mut net, stamp);
+        assert!(took_ms <= 90, "{took_ms} ms, after {written_ms}");
+    }
+}
+
+#[test]
+fn an_op_that_waited_for_another_is_acknowledged_once_that_has_come() {
+    let mut net = Net::new(calm(3, 2));
+    net.run_for(1_000);
+    for wait_ms in 0..40 {
+        net.cut(1, 3);
+        net.write(1, 0);
+        assert!(net.run_until(100, |net| net.ops(2, 0) != net.ops(3, 0)));
+        let stamp = net.write(2, 0);
+        net.run_for(30 + 5 * wait_ms);
+        net.heal();
+        let took_ms = acknowledged_ms(&mut net, stamp);
+        assert!(took_ms <= 60, "{took_ms} ms after {wait_ms}");
+        net.run_for(500);
+    }
+}

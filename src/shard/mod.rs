@@ -177,9 +177,10 @@ impl Shard {
     }
 
     /// Takes a heartbeat that came from region `from`, and applies all that has become ready.
-    pub fn heard(&mut self, heartbeat: Heartbeat, from: Region, now_ms: u64) {
+    /// Returns whether anything has.
+    pub fn heard(&mut self, heartbeat: Heartbeat, from: Region, now_ms: u64) -> bool {
         self.delivery.heard(heartbeat, from, now_ms);
-        self.apply_ready(now_ms);
+        self.apply_ready(now_ms)
     }
 
     /// What to tell the others of our origin. Nothing that is issued later has a time up to `time`.
@@ -188,13 +189,15 @@ impl Shard {
         self.delivery.heartbeat(time)
     }
 
-    fn apply_ready(&mut self, now_ms: u64) {
+    fn apply_ready(&mut self, now_ms: u64) -> bool {
+        let mut has_applied = false;
         while self.is_in_service()
             && let Some((frame, skip)) = self.delivery.next_ready()
         {
             if self.apply(&frame, skip, now_ms) {
                 self.delivery.applied(&frame);
                 self.log.append(frame);
+                has_applied = true;
             }
         }
         self.reissue_late(now_ms);
@@ -202,6 +205,7 @@ impl Shard {
         if 0 < self.state.unsettled() {
             self.settle(SETTLED_AT_ONCE);
         }
+        has_applied
     }
 
     /// Applies the ops of a frame that come after `skip`. Returns whether none of them panicked.

@@ -39,34 +39,27 @@ fn list_tells_who_is_there_and_who_is_behind() {
     }));
 }
 
+fn wait(redis: &mut redis::Connection, count: usize, limit_ms: usize) -> usize {
+    let mut wait = redis::cmd("REGION");
+    wait.arg("WAIT").arg(count).arg(limit_ms);
+    wait.query(redis).unwrap()
+}
+
 #[test]
 fn wait_counts_the_regions_that_have_it() {
     let server = Regions::start(3);
     let mut one = server.connect(1);
     let () = one.set("k", "v").unwrap();
-    let mut wait = |count: usize, limit_ms: usize| -> usize {
-        redis::cmd("REGION")
-            .arg("WAIT")
-            .arg(count)
-            .arg(limit_ms)
-            .query(&mut one)
-            .unwrap()
-    };
-    assert_eq!(wait(2, 10_000), 2);
-    let () = server.connect(1).set("other", "v").unwrap();
+    assert_eq!(wait(&mut one, 2, 10_000), 2);
     server.0.cut(1, 3);
     server.0.cut(2, 3);
     // Nothing new on this connection: still both have it.
-    assert_eq!(wait(2, 50), 2);
-    let mut one = server.connect(1);
-    let () = one.set("k", "w").unwrap();
-    let reached: usize = redis::cmd("REGION")
-        .arg("WAIT")
-        .arg(2)
-        .arg(1500)
-        .query(&mut one)
-        .unwrap();
-    assert_eq!(reached, 1);
+    assert_eq!(wait(&mut one, 2, 50), 2);
+    let mut other = server.connect(1);
+    let () = other.set("k", "w").unwrap();
+    // Only one of them can hear of this.
+    assert_eq!(wait(&mut other, 1, 10_000), 1);
+    assert_eq!(wait(&mut other, 2, 50), 1);
 }
 
 #[test]

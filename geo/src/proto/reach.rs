@@ -14,6 +14,7 @@ const PATIENCE: Span = Span::from_ms(1_000);
 pub struct Reach {
     /// `None`: there is a link.
     down_since: BTreeMap<Region, Option<Instant>>,
+    ups: u64,
 }
 
 impl Reach {
@@ -24,12 +25,19 @@ impl Reach {
                 .into_iter()
                 .map(|region| (region, Some(now)))
                 .collect(),
+            ups: 0,
         }
     }
 
     /// There is a link to this region.
     pub fn up(&mut self, region: Region) {
         self.down_since.insert(region, None);
+        self.ups += 1;
+    }
+
+    /// How often a link has come up.
+    pub const fn ups(&self) -> u64 {
+        self.ups
     }
 
     /// The link to this region is gone. Later calls change nothing until it has been up again.

@@ -108,7 +108,9 @@ impl World {
         let shard = &mut self.shards[to];
         match sent {
             None => return false,
-            Some(Sent::Beat(beat)) => shard.heard(beat, sender, now_ms),
+            Some(Sent::Beat(beat)) => {
+                shard.heard(beat, sender, now_ms);
+            }
             Some(Sent::Frame(frame)) => {
                 let answer = shard.offer(frame, sender, now_ms);
                 assert!(

@@ -70,6 +70,11 @@ struct Conversation {
     /// Shards that have taken frames since we last spoke of them.
     dirty: BTreeSet<u16>,
     ack_at: Option<Instant>,
+    /// Frames that were taken and wait for others, by shard and origin: the time of the one to
+    /// look for next, and of the newest.
+    waiting: BTreeMap<(u16, Origin), (Time, Time)>,
+    /// How many links of this node had come up when we last spoke.
+    ups: u64,
 
     /// Ops of closed origins of the peer's region, for it to issue again.
     late: VecDeque<Frame>,
@@ -228,7 +233,7 @@ impl Link {
             return Ok(Accept::Later); // Lanes and the hello come in any order.
         }
         let frame = Frame::parse(bytes)?;
-        let (shard, origin) = (frame.shard(), frame.origin());
+        let (shard, origin, last) = (frame.shard(), frame.origin(), frame.last());
         self.check_shard(shard)?;
         self.heard_at = Some(now);
         self.live_at = Some(now);
@@ -239,7 +244,11 @@ impl Link {
         }
         match shards.offer(frame, self.peer) {
             Offer::Ahead | Offer::Full => return Ok(Accept::Later),
-            Offer::Ready | Offer::Waiting | Offer::Duplicate | Offer::OutOfService => {}
+            Offer::Ready | Offer::Duplicate | Offer::OutOfService => {}
+            Offer::Waiting => {
+                let waiting = self.talk.waiting.entry((shard, origin));
+                waiting.or_insert((last, last)).1 = last;
+            }
             Offer::Gap => {
                 self.talk.asks.insert(shard);
             }
@@ -308,7 +317,7 @@ impl Link {
     }
 
     /// The next thing to send. Looks into the logs, so ask again whenever one has grown.
-    pub fn poll_transmit(&mut self, _now: Instant, shards: &mut dyn Shards) -> Option<Transmit> {
+    pub fn poll_transmit(&mut self, now: Instant, shards: &mut dyn Shards) -> Option<Transmit> {
         if self.phase == Phase::Down {
             return None;
         }
@@ -323,7 +332,11 @@ impl Link {
         if let Some(frame) = self.talk.late.pop_front() {
             return Some(self.sent(Which::Relayed, frame.shard(), frame.bytes().clone()));
         }
-        self.next_frame(shards)
+        let frame = self.next_frame(shards);
+        if frame.is_none() && self.phase == Phase::Up {
+            self.hurry(now, shards);
+        }
+        frame
     }
 
     fn control(&mut self, message: &Message) -> Transmit {
@@ -479,7 +492,10 @@ impl Link {
         self.live_at = Some(now);
         self.beat_at = now;
         self.events.push_back(Event::Up);
-        shards.reach(&mut |reach| reach.up(self.peer));
+        shards.reach(&mut |reach| {
+            reach.up(self.peer);
+            self.talk.ups = reach.ups();
+        });
         for (shard, heartbeat) in (0..).zip(hello.shards) {
             shards.heard(shard, heartbeat, self.peer);
         }

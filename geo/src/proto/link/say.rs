@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Epoch, Region, Time, Version};
 
-use super::Link;
+use super::{ACK_DELAY, Link};
 
 use crate::proto::message::{Heartbeat, Hello, Message, Want};
 use crate::proto::shards::Shards;
@@ -69,6 +69,43 @@ impl Link {
                 all: false,
                 shards: news,
             });
+        }
+    }
+
+    /// Speaks soon of what other links have brought: ops without which a frame of this peer had to
+    /// wait, and origins that this peer may wait to hear about.
+    pub(super) fn hurry(&mut self, now: Instant, shards: &mut dyn Shards) {
+        let soon = now + ACK_DELAY;
+        let dirty = &mut self.talk.dirty;
+        let mut was_applied = false;
+        self.talk
+            .waiting
+            .retain(|&(shard, origin), (next, newest)| {
+                let mut held = Time::ZERO;
+                shards.delivery(shard, &mut |delivery| {
+                    let version = delivery.version();
+                    let is_closed = origin.epoch < version.floor(origin.region);
+                    held = if is_closed {
+                        *newest
+                    } else {
+                        version.get(origin)
+                    };
+                });
+                if *next <= held {
+                    dirty.insert(shard);
+                    was_applied = true;
+                    *next = *newest;
+                }
+                held < *newest
+            });
+        if was_applied {
+            self.talk.ack_at.get_or_insert(soon);
+        }
+        let mut ups = 0;
+        shards.reach(&mut |reach| ups = reach.ups());
+        if self.talk.ups != ups {
+            self.talk.ups = ups;
+            self.beat_at = self.beat_at.min(soon);
         }
     }
 
