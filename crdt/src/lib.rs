@@ -63,7 +63,7 @@ pub use removed::Removed;
 pub use slot::{Key, SLOTS, Seed, Slot};
 pub use stamp::{Clock, Dot, FactId, Stamp, Time};
 pub use state::{Applying, State, Whereabouts};
-pub use survey::{Facts, Survey};
+pub use survey::{Anatomy, Facts, Survey};
 pub use table::Near;
 pub use version::Version;
 pub use view::{FieldValue, Hash, List, Pick, Set, SortedSet};

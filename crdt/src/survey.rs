@@ -234,6 +234,66 @@ impl State {
     }
 }
 
+/// What one value, field, member or score is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anatomy<S> {
+    /// Its bases, the one that is read first, each with its size in bytes: the others are siblings.
+    pub bases: Vec<(FactId, usize)>,
+    /// Its edits that are not folded yet.
+    pub edits: Vec<FactId>,
+    /// Its counter parts that count.
+    pub parts: Vec<SeenPart<S>>,
+    /// When it ends, if it does; milliseconds since 1970, which may be past.
+    pub ends_at: Option<u64>,
+}
+
+/// What things are made of, for people who want to know.
+impl State {
+    /// The anatomy of a field, past its deadline or not.
+    pub fn field_anatomy(&self, key: &Key<'_>, field: &[u8]) -> Option<Anatomy<Number>> {
+        let kept = self.field(key, field).filter(|kept| kept.exists())?;
+        Some(anatomy(kept, &self.origins))
+    }
+
+    /// The anatomy of the score of a sorted set's member.
+    pub fn score_anatomy(&self, key: &Key<'_>, member: &[u8]) -> Option<Anatomy<f64>> {
+        let kept = self.member(key, member).filter(|kept| kept.exists())?;
+        Some(anatomy(kept, &self.origins))
+    }
+
+    /// The facts that say that a set has a member.
+    pub fn member_adds(&self, key: &Key<'_>, member: &[u8]) -> Option<Vec<FactId>> {
+        let Body::Set(set) = self.body(key, Kind::Set)? else {
+            return None;
+        };
+        let (_, kept) = set.members.get(self.seed.hash(member), member)?;
+        let bases = kept.exists().then(|| anatomy(kept, &self.origins).bases)?;
+        Some(bases.into_iter().map(|(fact, _)| fact).collect())
+    }
+}
+
+fn anatomy<S: Sum>(kept: Kept<'_, Register<S>>, origins: &Origins) -> Anatomy<S> {
+    let of = |id, bytes| (origins.fact_id(id), bytes);
+    let (bases, edits) = match kept {
+        Kept::Full(register) => {
+            let bases = register.bases.iter();
+            let edits = register.edits.iter();
+            (
+                bases.map(|base| of(base.id, base.value.len())).collect(),
+                edits.map(|fact| origins.fact_id(fact.id)).collect(),
+            )
+        }
+        Kept::Compact(base) => (vec![of(base.id, base.value.len())], Vec::new()),
+        Kept::Counter(_) => (Vec::new(), Vec::new()),
+    };
+    Anatomy {
+        bases,
+        edits,
+        parts: kept_parts(kept, origins),
+        ends_at: kept.ends_at(origins),
+    }
+}
+
 /// What a writer needs to know of a register.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Facts<S> {

@@ -16,6 +16,7 @@ mod config;
 pub(crate) mod connection;
 mod counter;
 mod expiry;
+mod explain;
 mod glob;
 mod hash;
 mod hash_expiry;

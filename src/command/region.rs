@@ -5,11 +5,11 @@
 
 use std::fmt::Write;
 
-use crdt::{Epoch, FactId, Kind, Origin, Region, Slot, Time, Version};
+use crdt::{Epoch, Origin, Region, Slot, Time, Version};
 
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
-use crate::proxy::{Call, RegionState, Server};
+use crate::proxy::{Call, Server};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "REGION",
@@ -52,7 +52,13 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         "Whether this region has what a token holds.",
         ready,
     ),
-    sub("EXPLAIN", 3, "key", "What a value is made of.", explain),
+    sub(
+        "EXPLAIN",
+        -3,
+        "key [field | member]",
+        "What a value is made of, or one element of it.",
+        super::explain::explain,
+    ),
     sub(
         "ACCEPT-CLOCK",
         3,
@@ -263,106 +269,6 @@ fn ready(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         }),
     );
     Ok(())
-}
-
-fn explain(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let server = call.server;
-    let names = Names::of(server, call.now_ms);
-    let key = server.shards.seed().key(args.next()?);
-    let shard = server.shards.serve(server.shards.index_of(key.slot))?;
-    let state = shard.state();
-    let survey = state.survey(&key, shard.origin());
-    let bodies = KINDS.iter().filter(|kind| survey.bodies.has(kind.bodies()));
-    let (bases, edits) = (state.string_bases(&key), state.string_edits(&key));
-    let parts = state.string_parts(&key);
-    reply.map(8);
-    reply.bulk(b"type");
-    reply.bulk_text(state.kind(&key, call.now_ms).map_or("none", Kind::name));
-    reply.bulk(b"slot");
-    reply.int(key.slot.number().into());
-    reply.bulk(b"types");
-    let types: Vec<&str> = bodies.map(|kind| kind.name()).collect();
-    reply.array(types.len());
-    for name in types {
-        reply.bulk_text(name);
-    }
-    reply.bulk(b"deadline-ms");
-    match survey.ends_at {
-        Some(ms) => reply.int(ms as i64),
-        None => reply.null(),
-    }
-    // Who removes it then.
-    reply.bulk(b"deadline-region");
-    match state.ending_region(&key) {
-        Some(region) => reply.bulk_text(&names.name(region)),
-        None => reply.null(),
-    }
-    // The first base is what is read, the others are its siblings.
-    reply.bulk(b"bases");
-    reply.array(bases.len());
-    for (fact, bytes) in bases {
-        reply.map(3);
-        names.stamp(fact, reply);
-        reply.bulk(b"bytes");
-        reply.count(bytes);
-    }
-    reply.bulk(b"edits");
-    reply.array(edits.len());
-    for fact in edits {
-        reply.map(2);
-        names.stamp(fact, reply);
-    }
-    reply.bulk(b"counter-parts");
-    reply.array(parts.len());
-    for part in parts {
-        reply.map(4);
-        reply.bulk(b"region");
-        reply.bulk_text(&names.name(part.origin.region));
-        reply.bulk(b"from-ms");
-        reply.int(part.birth.time.ms() as i64);
-        reply.bulk(b"last-ms");
-        reply.int(part.at.time.ms() as i64);
-        reply.bulk(b"sum");
-        reply.bulk(&part.sum.to_text());
-    }
-    Ok(())
-}
-
-/// All types.
-const KINDS: [Kind; 5] = [
-    Kind::String,
-    Kind::Hash,
-    Kind::Set,
-    Kind::SortedSet,
-    Kind::List,
-];
-
-/// What regions are called.
-struct Names(Vec<RegionState>);
-
-impl Names {
-    fn of(server: &Server, now_ms: u64) -> Self {
-        let regions = server.regions.get();
-        Self(
-            regions
-                .map(|regions| regions.list(now_ms))
-                .unwrap_or_default(),
-        )
-    }
-
-    /// A region's name, or its number if it has none here.
-    fn name(&self, region: Region) -> String {
-        let found = self.0.iter().find(|known| known.id == region.id());
-        found.map_or_else(|| region.id().to_string(), |found| found.name.clone())
-    }
-
-    /// Who left a fact behind, and when: two pairs of a map.
-    fn stamp(&self, fact: FactId, reply: &mut Reply<'_>) {
-        reply.bulk(b"region");
-        reply.bulk_text(&self.name(fact.stamp.origin.region));
-        reply.bulk(b"at-ms");
-        reply.int(fact.stamp.time.ms() as i64);
-    }
 }
 
 #[cfg(test)]

@@ -147,3 +147,51 @@ fn info_counts_what_peers_did_wrong() {
     }
     assert!(text.contains("geo_connections_lost:"), "{text}");
 }
+
+#[test]
+fn explain_tells_of_containers_and_their_elements() {
+    let server = Regions::start(2);
+    let (mut one, mut two) = (server.connect(1), server.connect(2));
+    let run = |redis: &mut redis::Connection, words: &str| -> redis::Value {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.query(redis).unwrap()
+    };
+    run(&mut one, "HSET h name x");
+    run(&mut one, "HINCRBY h n 2");
+    run(&mut one, "HPEXPIREAT h 9999999999999 FIELDS 1 n");
+    run(&mut one, "RPUSH l a b");
+    run(&mut one, "SADD s m");
+    run(&mut one, "ZADD z 1.5 m");
+    assert_eq!(wait(&mut one, 1, 10_000), 1);
+    run(&mut two, "HINCRBY h n 3");
+    run(&mut two, "ZINCRBY z 0.25 m");
+    assert_eq!(wait(&mut two, 1, 10_000), 1);
+    let mut explain =
+        |words: &str| format!("{:?}", run(&mut one, &format!("REGION EXPLAIN {words}")));
+    for (key, has) in [("h", "hash"), ("l", "list"), ("s", "set"), ("z", "zset")] {
+        let told = explain(key);
+        let count = if matches!(key, "h" | "l") { 2 } else { 1 };
+        let count =
+            format!("bulk-string('\"elements\"'), array([bulk-string('\"{has}\"'), int({count})])");
+        assert!(told.contains(&count), "{told}");
+    }
+    let told = explain("h n");
+    for wanted in [
+        "\"field\"",
+        "int(9999999999999)",
+        "\"one\"",
+        "\"two\"",
+        "'\"2\"'",
+        "'\"3\"'",
+    ] {
+        assert!(told.contains(wanted), "{wanted} in {told}");
+    }
+    let told = explain("z m");
+    for wanted in ["\"score\"", "int(8)", "\"one\"", "\"two\"", "'\"0.25\"'"] {
+        assert!(told.contains(wanted), "{wanted} in {told}");
+    }
+    assert!(explain("s m").contains("\"one\""));
+    assert!(explain("s other").contains("\"none\""));
+}
