@@ -1,5 +1,6 @@
 //! `COMMAND`: what the table says. It knows no command by name.
 
+use super::since::since;
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob, table};
 use crate::proxy::Call;
@@ -359,9 +360,15 @@ fn docs(_: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
 
 fn document(entry: &Entry, reply: &mut Reply<'_>) {
     reply.bulk_text(&entry.name);
-    reply.map(2 + usize::from(!entry.subcommands.is_empty()));
+    let since = since(&entry.name);
+    let optional = [since.is_some(), !entry.subcommands.is_empty()];
+    reply.map(2 + optional.into_iter().filter(|is_there| *is_there).count());
     reply.bulk(b"summary");
     reply.bulk_text(entry.summary);
+    if let Some(version) = since {
+        reply.bulk(b"since");
+        reply.bulk_text(version);
+    }
     reply.bulk(b"group");
     reply.bulk_text(entry.group);
     if !entry.subcommands.is_empty() {

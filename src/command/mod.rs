@@ -34,6 +34,7 @@ mod region;
 mod scan;
 mod server;
 mod set;
+mod since;
 mod sort;
 mod string;
 pub mod subcommand;

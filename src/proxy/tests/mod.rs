@@ -351,7 +351,9 @@ fn the_table_answers_for_itself() {
     );
     let count = a.ask("COMMAND COUNT").replace(':', "*");
     assert!(a.ask("COMMAND").starts_with(&count) && a.ask("COMMAND LIST").starts_with(&count));
-    assert!(a.ask("COMMAND DOCS get").contains("$7\r\nsummary\r\n"));
+    let docs = a.ask("COMMAND DOCS get");
+    assert!(docs.contains("$7\r\nsummary\r\n"), "{docs}");
+    assert!(docs.contains("$5\r\nsince\r\n$5\r\n1.0.0\r\n"), "{docs}");
     a.check("MULTI\r\nCONFIG NOSUCH\r\nEXEC", "+OK\r\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
 }
 
