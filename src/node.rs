@@ -177,6 +177,7 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
         ticks.tick().await;
+        server.stats.sample(clock::now_ms());
         let down = server.regions.get().map(|regions| regions.down());
         let down = down.unwrap_or_default();
         for index in 0..server.shards.count() {

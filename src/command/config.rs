@@ -232,18 +232,26 @@ enum Form {
     YesNo,
     Number,
     OneOf(&'static [&'static str]),
+    /// Only what it is: anything else would promise what is not there, and why not.
+    Only(&'static str),
 }
+
+const NO_DISK: &str = "nothing is kept on disk yet";
 
 /// Parameters that nothing depends on, with what Redis has for them.
 const FREE: &[(&str, &str, Form)] = &[
     ("activedefrag", "no", Form::YesNo),
     ("activerehashing", "yes", Form::YesNo),
+    ("aof-use-rdb-preamble", "yes", Form::YesNo),
     (
         "appendfsync",
         "everysec",
         Form::OneOf(&["everysec", "always", "no"]),
     ),
-    ("appendonly", "no", Form::YesNo),
+    ("appendonly", "no", Form::Only(NO_DISK)),
+    ("cluster-enabled", "no", Form::Only("a region is one node")),
+    ("dbfilename", "dump.rdb", Form::Text),
+    ("dir", ".", Form::Only(NO_DISK)),
     ("hash-max-listpack-entries", "128", Form::Number),
     ("hash-max-listpack-value", "64", Form::Number),
     ("hash-max-ziplist-entries", "128", Form::Number),
@@ -266,20 +274,12 @@ const FREE: &[(&str, &str, Form)] = &[
     (
         "maxmemory-policy",
         "noeviction",
-        Form::OneOf(&[
-            "volatile-lru",
-            "volatile-lfu",
-            "volatile-random",
-            "volatile-ttl",
-            "allkeys-lru",
-            "allkeys-lfu",
-            "allkeys-random",
-            "noeviction",
-        ]),
+        Form::Only("nothing is evicted"),
     ),
     ("maxmemory-samples", "5", Form::Number),
     ("notify-keyspace-events", "", Form::Text),
-    ("save", "", Form::Text),
+    ("replica-read-only", "yes", Form::YesNo),
+    ("save", "", Form::Only(NO_DISK)),
     ("set-max-intset-entries", "512", Form::Number),
     ("set-max-listpack-entries", "128", Form::Number),
     ("set-max-listpack-value", "64", Form::Number),
@@ -364,7 +364,7 @@ fn set_one(server: &Server, name: &str, value: &str, apply: bool) -> Outcome {
             .ok_or_else(|| refused(name, "can't set immutable config"))?;
         return set(server, value, apply).map_err(|why| refused(name, &why));
     }
-    let Some((name, _, form)) = FREE.iter().find(|(free, ..)| *free == name) else {
+    let Some((name, default, form)) = FREE.iter().find(|(free, ..)| *free == name) else {
         return Err(CommandError::line(format!(
             "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
         )));
@@ -373,6 +373,8 @@ fn set_one(server: &Server, name: &str, value: &str, apply: bool) -> Outcome {
         Form::Text => Ok(()),
         Form::YesNo => read_yes_no(value).map(|_| ()),
         Form::Number => read_int(value, i64::MIN, i64::MAX).map(|_| ()),
+        Form::Only(_) if value.eq_ignore_ascii_case(default) => Ok(()),
+        Form::Only(why) => Err((*why).to_owned()),
         Form::OneOf(choices) if choices.contains(&value) => Ok(()),
         Form::OneOf(choices) => Err(format!(
             "argument(s) must be one of the following: {}",

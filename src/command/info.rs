@@ -76,7 +76,7 @@ fn server(call: &Call<'_>, text: &mut String) {
     line(text, "meridian_version", env!("CARGO_PKG_VERSION"));
     line(text, "node", &call.server.settings.read().node);
     line(text, "redis_mode", "standalone");
-    line(text, "os", std::env::consts::OS);
+    line(text, "os", memory::system_name());
     line(text, "arch_bits", usize::BITS);
     line(text, "process_id", std::process::id());
     line(text, "run_id", &call.server.run_id);
@@ -116,6 +116,11 @@ fn memory_facts(call: &Call<'_>, text: &mut String) {
     line(text, "maxmemory", max);
     line(text, "maxmemory_human", human(max));
     line(text, "maxmemory_policy", "noeviction");
+    let total = memory::total();
+    line(text, "total_system_memory", total);
+    line(text, "total_system_memory_human", human(total));
+    // What is used is what is resident.
+    line(text, "mem_fragmentation_ratio", "1.00");
 }
 
 /// Bytes with a unit, as Redis writes them.
@@ -130,8 +135,14 @@ fn human(bytes: u64) -> String {
 
 fn persistence(_: &Call<'_>, text: &mut String) {
     line(text, "loading", 0);
+    line(text, "async_loading", 0);
+    // Nothing is ever saved, so nothing has failed.
     line(text, "rdb_bgsave_in_progress", 0);
+    line(text, "rdb_last_bgsave_status", "ok");
     line(text, "aof_enabled", 0);
+    line(text, "aof_rewrite_in_progress", 0);
+    line(text, "aof_last_bgrewrite_status", "ok");
+    line(text, "aof_last_write_status", "ok");
 }
 
 fn stats(call: &Call<'_>, text: &mut String) {
@@ -142,6 +153,7 @@ fn stats(call: &Call<'_>, text: &mut String) {
         server.accepted.load(Ordering::Relaxed),
     );
     line(text, "total_commands_processed", server.stats.total());
+    line(text, "instantaneous_ops_per_sec", server.stats.per_second());
     line(
         text,
         "rejected_connections",
@@ -170,11 +182,18 @@ fn stats(call: &Call<'_>, text: &mut String) {
     }
     line(text, "expired_keys", keys);
     line(text, "expired_subkeys", fields);
+    line(text, "evicted_keys", 0);
+    line(text, "pubsub_channels", 0);
+    line(text, "pubsub_patterns", 0);
 }
 
-fn replication(_: &Call<'_>, text: &mut String) {
+fn replication(call: &Call<'_>, text: &mut String) {
     line(text, "role", "master");
     line(text, "connected_slaves", 0);
+    line(text, "master_failover_state", "no-failover");
+    line(text, "master_replid", &call.server.run_id);
+    line(text, "master_repl_offset", 0);
+    line(text, "repl_backlog_active", 0);
 }
 
 fn cpu(_: &Call<'_>, text: &mut String) {

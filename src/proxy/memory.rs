@@ -12,16 +12,35 @@ pub(crate) struct Resident {
 /// Asks the system; zeros where it does not say. Costs a read of a small file.
 pub(crate) fn resident() -> Resident {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let of = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib = line.trim().trim_end_matches("kB").trim();
-        kib.parse::<u64>().ok().map(|kib| kib * 1024)
-    };
-    let bytes = of("VmRSS:").unwrap_or(0);
+    let bytes = bytes_of(&status, "VmRSS:").unwrap_or(0);
     Resident {
         bytes,
-        peak_bytes: of("VmHWM:").unwrap_or(bytes),
+        peak_bytes: bytes_of(&status, "VmHWM:").unwrap_or(bytes),
     }
+}
+
+/// The value of one line of a file such as `/proc/meminfo`.
+fn bytes_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib = line.trim().trim_end_matches("kB").trim();
+    kib.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The memory of the machine, bytes; 0 where the system does not say.
+pub(crate) fn total() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    bytes_of(&text, "MemTotal:").unwrap_or(0)
+}
+
+/// The system, its release and the processor, as `uname` writes them.
+pub(crate) fn system_name() -> String {
+    let of = |what: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{what}")).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let os = of("ostype").unwrap_or_else(|| std::env::consts::OS.to_owned());
+    let release = of("osrelease").unwrap_or_default();
+    format!("{os} {release} {}", std::env::consts::ARCH)
 }
 
 /// The time that the process has used, seconds: in user mode and in the system.
@@ -49,6 +68,8 @@ mod tests {
     fn this_process_takes_up_something() {
         let resident = resident();
         assert!(1 << 16 < resident.bytes && resident.bytes <= resident.peak_bytes);
+        assert!(resident.bytes < total());
+        assert!(system_name().ends_with(std::env::consts::ARCH));
         let (user, system) = cpu_s();
         assert!(0.0 <= user && 0.0 <= system && user + system < 1e6);
     }

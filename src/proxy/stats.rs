@@ -1,13 +1,18 @@
-//! How often each command ran, and for how long: `INFO commandstats`.
+//! How often each command ran, and for how long: `INFO commandstats`; and how many a second.
 //!
 //! A connection counts for itself and adds up once a batch, or when the command changes.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::command::{COMMANDS, number_of};
 
 /// Threads that count apart: what two of them wrote in turn would go to and fro between caches.
 const LANES: usize = 16;
+/// Samples that the rate of late is taken from, as in Redis.
+const SAMPLES: usize = 16;
 
 /// What one command has done.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ struct Count {
 pub struct CommandStats {
     /// By lane, then by the commands' numbers in the table.
     lanes: [Box<[Count]>; LANES],
+    /// When, in milliseconds, and how many commands had run.
+    samples: Mutex<VecDeque<(u64, u64)>>,
 }
 
 impl Default for CommandStats {
@@ -28,6 +35,7 @@ impl Default for CommandStats {
         let lane = |_| COMMANDS.iter().map(|_| Count::default()).collect();
         Self {
             lanes: std::array::from_fn(lane),
+            samples: Mutex::default(),
         }
     }
 }
@@ -67,8 +75,32 @@ impl CommandStats {
             .sum()
     }
 
+    /// Notes how many commands have run, for [`Self::per_second`]. To be called several times a
+    /// second.
+    pub fn sample(&self, now_ms: u64) {
+        let total = self.total();
+        let mut samples = self.samples.lock();
+        if SAMPLES <= samples.len() {
+            samples.pop_front();
+        }
+        samples.push_back((now_ms, total));
+    }
+
+    /// Commands a second, between the first and the last sample that is kept.
+    pub fn per_second(&self) -> u64 {
+        let samples = self.samples.lock();
+        let (Some(first), Some(last)) = (samples.front(), samples.back()) else {
+            return 0;
+        };
+        let ran = last.1.saturating_sub(first.1);
+        (ran * 1_000)
+            .checked_div(last.0.saturating_sub(first.0))
+            .unwrap_or(0)
+    }
+
     /// Starts over.
     pub fn reset(&self) {
+        self.samples.lock().clear();
         for count in self.lanes.iter().flatten() {
             count.calls.store(0, Ordering::Relaxed);
             count.took_ns.store(0, Ordering::Relaxed);
@@ -113,6 +145,24 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_samples() {
+        let stats = CommandStats::default();
+        assert_eq!(stats.per_second(), 0);
+        let mut tally = Tally::default();
+        for at in 0..40 {
+            // Ten each 100 ms at first, twenty at the end.
+            for _ in 0..if at < 20 { 10 } else { 20 } {
+                tally.count(&stats, "GET", 1);
+            }
+            tally.add_up(&stats);
+            stats.sample(1_000 + 100 * at);
+        }
+        assert_eq!(stats.per_second(), 200);
+        stats.reset();
+        assert_eq!(stats.per_second(), 0);
+    }
 
     #[test]
     fn a_tally_adds_up_when_the_command_changes() {

@@ -207,8 +207,26 @@ fn settings_are_read_set_all_or_none_and_act() {
         "CONFIG SET nosuch 1",
         "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'\r\n",
     );
-    a.check("CONFIG SET save x appendonly yes", "+OK\r\n");
-    a.check("CONFIG GET SAV[E]", "*2\r\n$4\r\nsave\r\n$1\r\nx\r\n");
+    a.check("CONFIG SET hz 50 activerehashing no", "+OK\r\n");
+    a.check("CONFIG GET H[Z]", "*2\r\n$2\r\nhz\r\n$2\r\n50\r\n");
+    // What would promise something that is not there is refused.
+    a.check(
+        "CONFIG SET save \"\" appendonly no maxmemory-policy noeviction",
+        "+OK\r\n",
+    );
+    a.check("CONFIG SET appendonly yes", "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - nothing is kept on disk yet\r\n");
+    a.check("CONFIG SET maxmemory-policy allkeys-lru", "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - nothing is evicted\r\n");
+    let info = a.ask("INFO");
+    for field in [
+        "instantaneous_ops_per_sec",
+        "evicted_keys",
+        "total_system_memory",
+        "mem_fragmentation_ratio",
+        "rdb_last_bgsave_status",
+        "master_replid",
+    ] {
+        assert!(info.contains(&format!("\r\n{field}:")), "{field} in {info}");
+    }
     a.check("CONFIG SET maxmemory 1mb", "+OK\r\n");
     a.check(
         "SET k v",
