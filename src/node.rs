@@ -37,7 +37,12 @@ pub enum StartError {
 pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
     let Config { database, node, .. } = config;
-    tracing::info!(database, region = config.region.name, node, "starting");
+    tracing::info!(
+        database,
+        region = config.region.name,
+        node,
+        "starting empty"
+    );
     let listener = Listener::bind(config.clients.listen)?;
     let server = Arc::new(Server::new(shards(config), settings(config)));
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
