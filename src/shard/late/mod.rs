@@ -168,7 +168,37 @@ impl Txn<'_> {
         is_retyped
     }
 
+    /// Ends deadlines of a life that is over, where a late write begins a new one: those that stand
+    /// alone have perhaps been dropped here, and not elsewhere.
+    fn begin_again(&mut self, key: &Key<'_>, change: &Change<'_>) {
+        let field = match change {
+            Change::StringAdd { .. }
+            | Change::StringSet { .. }
+            | Change::StringEdit { .. }
+            | Change::ScoreAdd { .. }
+            | Change::ScoreSet { .. }
+            | Change::RaiseScore { .. }
+            | Change::MemberAdd { .. }
+            | Change::Push { .. }
+            | Change::Insert { .. } => None,
+            Change::RaisePart { field, .. } => *field,
+            Change::FieldAdd { field, .. } | Change::FieldSet { field, .. } => Some(*field),
+            _ => return,
+        };
+        let state = &self.shard.state;
+        let holds_field = field.is_some_and(|field| state.holds_field(key, field));
+        if state.survey(key, self.shard.origin).bodies == Bodies::NONE {
+            let (bodies, deadlines) = (Bodies::NONE, true);
+            self.emit(key, Change::Remove { bodies, deadlines });
+        }
+        if let Some(field) = field.filter(|_| !holds_field) {
+            let deadlines = true;
+            self.emit(key, Change::FieldRemove { field, deadlines });
+        }
+    }
+
     fn write_again(&mut self, again: &mut Again, key: &Key<'_>, dot: Dot, change: Change<'_>) {
+        self.begin_again(key, &change);
         match change {
             Change::Reissue(_) => {}
             Change::RaisePart { .. } | Change::RaiseScore { .. } => self.emit(key, change),

@@ -316,3 +316,45 @@ fn elements_go_to_their_old_places() {
     );
     check(&[&push("a")], &[&write], &[], "w");
 }
+
+/// A deadline that stands alone is dropped by each region in its own time, so a late write that
+/// begins a new life ends it where it still is.
+#[test]
+fn a_new_life_ends_deadlines_that_only_others_still_keep() {
+    let mut world = World::new();
+    let late = {
+        let old = &mut world.shards[0];
+        run(old, NOW_MS + 1, &|txn, key| {
+            txn.set_add(key, b"late");
+        })
+    };
+    world.restart();
+    world.run(1, &|txn, key| {
+        txn.set_add(key, b"m");
+    });
+    world.sync();
+    // A deadline and a removal that have not seen each other: the deadline is left alone.
+    world.run(1, &|txn, key| {
+        txn.set_deadline(key, Deadline::At(NOW_MS + 60_000));
+    });
+    world.run(2, &|txn, key| {
+        txn.remove(key);
+    });
+    for _ in 0..4 {
+        world.now_ms += 1;
+        // The first hears of all, and nobody hears of it.
+        for (from, to) in [(1, 2), (2, 1), (1, 0), (2, 0)] {
+            world.tell(from, to);
+        }
+        world.shards[0].settle(usize::MAX);
+    }
+    let key = Seed::from_text(b"test").key(b"k");
+    let keeps = world.shards.iter().map(|s| s.state().deadline(&key));
+    let keeps: Vec<bool> = keeps.map(|deadline| deadline.is_some()).collect();
+    assert_eq!(keeps, [false, true, true]);
+    world.turn_up(0, &late);
+    world.sync();
+    let digests = world.shards.iter().map(|shard| shard.state().digest());
+    let digests: BTreeSet<u64> = digests.collect();
+    assert_eq!(digests.len(), 1, "all regions show the same");
+}
