@@ -17,6 +17,7 @@ pub(super) const FAULTS: &[&str] = &[
     "traffic: overtaken on another stream",
     "traffic: frame lost",
     "traffic: frame doubled",
+    "traffic: of a life that has ended",
     "disk: log of an old life returns",
 ];
 

@@ -255,22 +255,31 @@ impl World {
         is_refilled
     }
 
-    /// What a crashed shard had written turns up in a region, after its origin was closed there.
+    /// What a crashed shard had written turns up in a region: from its disk after its origin was
+    /// closed there, or before, as what was still under way when it crashed.
     fn bring_back(&mut self, at: u8) -> &'static str {
-        if !self.graves.is_empty() {
-            let grave = &self.graves[self.random.usize(0..self.graves.len())];
-            let (replica, now_ms) = self.net.shard(at, grave.number);
-            let floor = replica.shard.version().floor(grave.origin.region);
-            if grave.origin.epoch < floor {
-                for frame in &grave.frames {
-                    let from = grave.origin.region;
-                    geo::testing::Replica::offer(replica, frame.clone(), from, now_ms);
-                }
-                return "disk: log of an old life returns";
+        let mut graves = self.graves.iter();
+        let elsewhere = |grave: &&Grave| grave.origin.region != region(at);
+        let Some(grave) = graves.rfind(elsewhere) else {
+            self.net.heal();
+            return "cut: healed";
+        };
+        // The last to crash, or any before.
+        let any = &self.graves[self.random.usize(0..self.graves.len())];
+        let grave = if self.random.bool() { grave } else { any };
+        let (replica, now_ms) = self.net.shard(at, grave.number);
+        let floor = replica.shard.version().floor(grave.origin.region);
+        for frame in &grave.frames {
+            let from = grave.origin.region;
+            if from != region(at) || grave.origin.epoch < floor {
+                geo::testing::Replica::offer(replica, frame.clone(), from, now_ms);
             }
         }
-        self.net.heal();
-        "cut: healed"
+        if grave.origin.epoch < floor {
+            "disk: log of an old life returns"
+        } else {
+            "traffic: of a life that has ended"
+        }
     }
 
     // --- What nodes do by themselves ---
