@@ -2,6 +2,7 @@
 
 use super::since::since;
 use super::subcommand::{Subcommand, dispatch};
+use super::syntax::{arguments, syntax};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob, table};
 use crate::proxy::Call;
 
@@ -99,6 +100,7 @@ struct Entry {
     keys: Keys,
     group: &'static str,
     summary: &'static str,
+    syntax: &'static str,
     subcommands: Vec<Self>,
 }
 
@@ -112,6 +114,7 @@ impl Entry {
             keys: command.keys,
             group: command.group,
             summary: command.summary,
+            syntax: syntax(command.name),
             subcommands: subcommands
                 .iter()
                 .map(|sub| Self::of_sub(command, sub))
@@ -127,6 +130,7 @@ impl Entry {
             keys: Keys::None,
             group: container.group,
             summary: sub.summary,
+            syntax: sub.syntax,
             subcommands: Vec::new(),
         }
     }
@@ -361,7 +365,12 @@ fn docs(_: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
 fn document(entry: &Entry, reply: &mut Reply<'_>) {
     reply.bulk_text(&entry.name);
     let since = since(&entry.name);
-    let optional = [since.is_some(), !entry.subcommands.is_empty()];
+    let arguments = arguments(entry.syntax);
+    let optional = [
+        since.is_some(),
+        !arguments.is_empty(),
+        !entry.subcommands.is_empty(),
+    ];
     reply.map(2 + optional.into_iter().filter(|is_there| *is_there).count());
     reply.bulk(b"summary");
     reply.bulk_text(entry.summary);
@@ -371,6 +380,13 @@ fn document(entry: &Entry, reply: &mut Reply<'_>) {
     }
     reply.bulk(b"group");
     reply.bulk_text(entry.group);
+    if !arguments.is_empty() {
+        reply.bulk(b"arguments");
+        reply.array(arguments.len());
+        for argument in arguments {
+            self::argument(argument, reply);
+        }
+    }
     if !entry.subcommands.is_empty() {
         reply.bulk(b"subcommands");
         reply.map(entry.subcommands.len());
@@ -378,6 +394,26 @@ fn document(entry: &Entry, reply: &mut Reply<'_>) {
             .subcommands
             .iter()
             .for_each(|sub| document(sub, reply));
+    }
+}
+
+/// One argument: a group in brackets is one, whose name is what it consists of.
+fn argument(text: &str, reply: &mut Reply<'_>) {
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let (name, is_optional) = (inner.unwrap_or(text), inner.is_some());
+    let is_token = name.bytes().all(|b| b.is_ascii_uppercase());
+    reply.map(2 + usize::from(is_optional) + usize::from(is_token));
+    reply.bulk(b"name");
+    reply.bulk_text(name);
+    reply.bulk(b"type");
+    reply.bulk_text(if is_token { "pure-token" } else { "string" });
+    if is_token {
+        reply.bulk(b"token");
+        reply.bulk_text(name);
+    }
+    if is_optional {
+        reply.bulk(b"flags");
+        simple_set(&["optional"], reply);
     }
 }
 

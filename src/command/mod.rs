@@ -38,6 +38,7 @@ mod since;
 mod sort;
 mod string;
 pub mod subcommand;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod testing;

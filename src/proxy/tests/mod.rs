@@ -372,6 +372,7 @@ fn the_table_answers_for_itself() {
     let docs = a.ask("COMMAND DOCS get");
     assert!(docs.contains("$7\r\nsummary\r\n"), "{docs}");
     assert!(docs.contains("$5\r\nsince\r\n$5\r\n1.0.0\r\n"), "{docs}");
+    assert!(docs.ends_with("$9\r\narguments\r\n*1\r\n*4\r\n$4\r\nname\r\n$3\r\nkey\r\n$4\r\ntype\r\n$6\r\nstring\r\n"), "{docs}");
     a.check("MULTI\r\nCONFIG NOSUCH\r\nEXEC", "+OK\r\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
 }
 
