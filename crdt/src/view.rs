@@ -185,11 +185,11 @@ impl State {
         }
     }
 
-    /// Has the processor load what a lookup of a key will read, one step further each time; begin
+    /// Has the processor load what a lookup of the key with this hash will read, one step further each time; begin
     /// with [`Near::Nothing`]. Other work should come between two steps.
-    pub fn approach(&self, key: &Key<'_>, near: Near) -> Near {
-        let slot = &self.slots[self.slot_index(key.slot)];
-        slot.keys.approach(key.hash, near)
+    pub fn approach(&self, slot: Slot, hash: u64, near: Near) -> Near {
+        let slot = &self.slots[self.slot_index(slot)];
+        slot.keys.approach(hash, near)
     }
 
     /// As [`State::approach`], for the field or member of this hash of whatever the key holds.

@@ -257,12 +257,12 @@ impl Command {
         }
     }
 
-    /// Where the name of a field or member stands as a rule, for those about containers. Nothing
-    /// but time depends on it.
+    /// Where the name of a field or member stands as a rule, for those about one. Nothing but time
+    /// depends on it.
     pub(crate) fn part(&self) -> Option<usize> {
         match self.group {
-            "hash" | "set" => Some(2),
-            "sorted-set" => Some(3),
+            "sorted-set" if self.flags.has(Flags::FAST) && self.writes() => Some(3),
+            "hash" | "set" | "sorted-set" if self.flags.has(Flags::FAST) => Some(2),
             _ => None,
         }
     }

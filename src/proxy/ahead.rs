@@ -7,6 +7,7 @@
 //!
 //! Nothing here decides anything: a step may find that the key is gone, and nothing is kept of it.
 
+use std::cell::RefCell;
 use std::task::Poll;
 
 use crdt::{Key, Near, Slot};
@@ -16,7 +17,7 @@ use smallvec::SmallVec;
 use super::execute::Asked;
 use crate::command::{self, Command};
 use crate::limits;
-use crate::resp::Request;
+use crate::resp::{Request, Span};
 use crate::shard::Shard;
 use crate::shards::Shards;
 
@@ -26,10 +27,16 @@ const STEPS: usize = 3;
 /// Up to so many keys, there is not enough to do between two steps.
 const FEW: usize = 3;
 
+thread_local! {
+    /// Batches to use again.
+    static FREE: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Requests that are to run one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    requests: SmallVec<[Ahead; 1]>,
+    requests: Vec<Ahead>,
+    sought: Vec<Sought>,
     consumed: usize,
 }
 
@@ -40,7 +47,7 @@ pub(super) struct Ahead {
     start: usize,
     request: Request,
     command: Option<&'static Command>,
-    /// Of the first key.
+    /// Which argument is the first key, and its slot and hash.
     first: Option<(usize, Slot, u64)>,
 }
 
@@ -68,19 +75,48 @@ impl Ahead {
 }
 
 /// A key that will be looked up, and perhaps a field or member of it.
-struct Sought<'a> {
+#[derive(Debug)]
+struct Sought {
     shard: usize,
-    key: Key<'a>,
+    slot: Slot,
+    hash: u64,
     near: Near,
-    part: Option<u64>,
+    part: Option<Part>,
+}
+
+/// A field or member of a key.
+#[derive(Debug)]
+struct Part {
+    hash: u64,
+    /// Bytes of the input before the request.
+    start: usize,
+    /// The key.
+    name: Span,
 }
 
 impl Batch {
-    pub(super) fn len(&self) -> usize {
+    /// An empty one.
+    pub(super) fn take() -> Self {
+        FREE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Gives it back when its requests have run.
+    pub(super) fn give_back(mut self) {
+        self.requests.clear();
+        self.sought.clear();
+        self.consumed = 0;
+        FREE.with_borrow_mut(|free| {
+            if free.len() < limits::FREE_BUFFERS {
+                free.push(self);
+            }
+        });
+    }
+
+    pub(super) const fn len(&self) -> usize {
         self.requests.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
@@ -99,12 +135,25 @@ impl Batch {
         self.consumed += request.consumed;
         let arguments = request.arguments(&input[start..]);
         let command = arguments.first().and_then(|name| command::find(name));
-        let place = command.and_then(|command| command.keys.first(&arguments));
-        let first = place.map(|place| {
-            let key = shards.seed().key(arguments[place]);
-            shards.approach(key.slot);
-            (place, key.slot, key.hash)
-        });
+        let mut first = None;
+        if let Some(command) = command {
+            let part = command.part().and_then(|place| arguments.get(place));
+            let part = part.map(|name| shards.seed().hash(name));
+            command.keys.places(&arguments, |place| {
+                let is_first = first.is_none();
+                if limits::KEYS_AHEAD <= self.sought.len() && !is_first {
+                    return;
+                }
+                let key = shards.seed().key(arguments[place]);
+                first.get_or_insert((place, key.slot, key.hash));
+                let part = part.filter(|_| is_first).map(|hash| Part {
+                    hash,
+                    start,
+                    name: request.spans[place],
+                });
+                self.seek(&key, part, shards);
+            });
+        }
         self.requests.push(Ahead {
             start,
             request,
@@ -113,69 +162,54 @@ impl Batch {
         });
     }
 
-    /// Has the processor load what the requests will look up.
-    pub(super) async fn approach(&self, input: &[u8], shards: &Shards) {
-        let mut sought = self.sought(input, shards);
-        if sought.is_empty() {
+    fn seek(&mut self, key: &Key<'_>, part: Option<Part>, shards: &Shards) {
+        let last = self.sought.last();
+        if part.is_none() && last.is_some_and(|last| last.hash == key.hash) {
             return;
         }
-        let few = sought.len() <= FEW;
+        shards.approach(key.slot);
+        self.sought.push(Sought {
+            shard: shards.index_of(key.slot),
+            slot: key.slot,
+            hash: key.hash,
+            near: Near::Nothing,
+            part,
+        });
+    }
+
+    /// Has the processor load what the requests will look up.
+    pub(super) async fn approach(&mut self, input: &[u8], shards: &Shards) {
+        if self.sought.is_empty() {
+            return;
+        }
+        let few = self.sought.len() <= FEW;
         if few {
             step_aside().await;
-            (0..STEPS).for_each(|_| step(shards, &mut sought));
+        }
+        (0..STEPS).for_each(|_| self.step(input, shards));
+        if few {
             step_aside().await;
-        } else {
-            (0..STEPS).for_each(|_| step(shards, &mut sought));
         }
     }
 
-    /// The keys of the requests.
-    fn sought<'a>(&self, input: &'a [u8], shards: &Shards) -> SmallVec<[Sought<'a>; 1]> {
-        let mut sought = SmallVec::new();
-        for ahead in &self.requests {
-            let Some(command) = ahead.command else {
-                continue;
-            };
-            let arguments = ahead.arguments(input);
-            let part = command.part().and_then(|place| arguments.get(place));
-            let part = part.map(|name| shards.seed().hash(name));
-            let first = ahead.first;
-            command.keys.places(&arguments, |place| {
-                if limits::KEYS_AHEAD <= sought.len() {
-                    return;
+    /// Brings all that is sought one step nearer.
+    fn step(&mut self, input: &[u8], shards: &Shards) {
+        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
+        for one in &mut self.sought {
+            if held.as_ref().is_none_or(|(shard, _)| *shard != one.shard) {
+                drop(held.take());
+                held = Some((one.shard, shards.lock(one.shard)));
+            }
+            let Some((_, shard)) = &held else { return };
+            let (state, slot, hash) = (shard.state(), one.slot, one.hash);
+            one.near = match &one.part {
+                Some(part) => {
+                    let name = part.name.of(&input[part.start..]);
+                    state.approach_part(&Key { name, slot, hash }, part.hash, one.near)
                 }
-                let name = arguments[place];
-                let key = match first {
-                    Some((first, slot, hash)) if first == place => Key { name, slot, hash },
-                    _ => shards.seed().key(name),
-                };
-                shards.approach(key.slot);
-                sought.push(Sought {
-                    shard: shards.index_of(key.slot),
-                    key,
-                    near: Near::Nothing,
-                    part,
-                });
-            });
+                None => state.approach(slot, hash, one.near),
+            };
         }
-        sought
-    }
-}
-
-/// Brings all of them one step nearer.
-fn step(shards: &Shards, sought: &mut [Sought<'_>]) {
-    let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
-    for one in sought {
-        if held.as_ref().is_none_or(|(shard, _)| *shard != one.shard) {
-            drop(held.take());
-            held = Some((one.shard, shards.lock(one.shard)));
-        }
-        let Some((_, shard)) = &held else { return };
-        let state = shard.state();
-        one.near = match one.part {
-            Some(part) => state.approach_part(&one.key, part, one.near),
-            None => state.approach(&one.key, one.near),
-        };
     }
 }
 

@@ -168,7 +168,7 @@ impl Connection {
             tally: Tally::default(),
         };
         while !session.closing {
-            let mut batch = Batch::default();
+            let mut batch = Batch::take();
             let malformed = self.look_ahead(server, session, &mut input[done..], &mut batch);
             batch.approach(&input[done..], &server.shards).await;
             for ahead in batch.requests() {
@@ -186,7 +186,9 @@ impl Connection {
                 }
                 session.closing = true;
             }
-            if batch.is_empty() {
+            let is_last = batch.is_empty();
+            batch.give_back();
+            if is_last {
                 break;
             }
         }
