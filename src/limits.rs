@@ -39,6 +39,8 @@ pub const READ_BYTES: usize = 16 * KIB;
 pub const IDLE_BUFFER_BYTES: usize = 32 * KIB;
 /// Buffers that a thread keeps free: as many connections as are busy at once, as a rule.
 pub const FREE_BUFFERS: usize = 64;
+/// How long a connection stays on a shard that its next command is about too, nanoseconds.
+pub const STAY_NS: u64 = 20_000;
 /// Requests of one connection that are looked at before the first of them runs.
 pub const REQUESTS_AHEAD: usize = 64;
 /// Keys of these that are looked for ahead.

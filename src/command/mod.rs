@@ -65,11 +65,14 @@ pub enum Wait {
     Block,
 }
 
+/// What runs a command on the shard of its keys.
+pub type Handler = fn(&mut Txn<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;
+
 /// How a command runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// Under the lock of the shard of its keys.
-    Shard(fn(&mut Txn<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome),
+    Shard(Handler),
     /// As [`Run::Shard`], and again when a key changes, until it has something to give.
     Wait(fn(&mut Txn<'_>, &mut Args<'_>, &mut Reply<'_>) -> Result<Wait, CommandError>),
     /// On each key by itself, wherever it is, and the integer replies are added up.

@@ -15,7 +15,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::execute::Asked;
-use crate::command::{self, Command};
+use crate::command::{self, Command, Run};
 use crate::limits;
 use crate::resp::{Request, Span};
 use crate::shard::Shard;
@@ -57,6 +57,13 @@ pub(super) type Arguments<'a> = SmallVec<[&'a [u8]; 8]>;
 impl Ahead {
     pub(super) fn arguments<'a>(&self, input: &'a [u8]) -> Arguments<'a> {
         self.request.arguments(&input[self.start..])
+    }
+
+    /// The shard that it runs on, if it runs on one and on nothing else.
+    pub(super) fn shard(&self, shards: &Shards) -> Option<usize> {
+        let is_plain = matches!(self.command?.run, Run::Shard(_));
+        let (_, slot, _) = self.first.filter(|_| is_plain)?;
+        Some(shards.index_of(slot))
     }
 
     /// What it asks for, of its arguments.
@@ -125,8 +132,8 @@ impl Batch {
         self.consumed
     }
 
-    pub(super) fn requests(&self) -> impl Iterator<Item = &Ahead> {
-        self.requests.iter()
+    pub(super) fn requests(&self) -> &[Ahead] {
+        &self.requests
     }
 
     /// Adds the request that follows the last one in the input.

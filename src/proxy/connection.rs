@@ -17,6 +17,7 @@ use super::ahead::{Ahead, Batch};
 use super::execute::{Blocking, Step, execute};
 use super::output::Patience;
 use super::stats::Tally;
+use super::stay::Stay;
 use super::{Server, buffers};
 use crate::clock;
 use crate::command::{Args, CommandError, Reply, Run, Wait};
@@ -171,11 +172,13 @@ impl Connection {
             let mut batch = Batch::take();
             let malformed = self.look_ahead(server, session, &mut input[done..], &mut batch);
             batch.approach(&input[done..], &server.shards).await;
-            for ahead in batch.requests() {
-                self.run_one(server, stream, session, &mut turn, ahead, &input[done..])
-                    .await?;
-                if session.closing {
-                    break;
+            let mut rest = batch.requests();
+            while !rest.is_empty() && !session.closing {
+                let (count, step) = self.run_some(server, session, &mut turn, rest, &input[done..]);
+                rest = &rest[count..];
+                self.after(server, stream, session, step).await?;
+                if !rest.is_empty() {
+                    turn.started_ns = clock::monotonic_ns();
                 }
             }
             done += batch.consumed();
@@ -230,49 +233,81 @@ impl Connection {
         None
     }
 
-    async fn run_one(
+    /// Runs requests in turn, up to one that leaves something to wait for. Returns how many have
+    /// run, and what is to be waited for.
+    fn run_some(
+        &mut self,
+        server: &Arc<Server>,
+        session: &mut Session,
+        turn: &mut Turn,
+        requests: &[Ahead],
+        input: &[u8],
+    ) -> (usize, Step) {
+        let mut stay = Stay::default();
+        for (at, ahead) in requests.iter().enumerate() {
+            let arguments = ahead.arguments(input);
+            if arguments.is_empty() {
+                continue;
+            }
+            let asked = ahead.asked(&arguments);
+            stay.go_to(&server.shards, ahead, requests.get(at + 1), turn.started_ns);
+            if self.output.capacity() == 0 {
+                self.output = buffers::take();
+            }
+            self.whole = self.output.len();
+            // One clock is read a command; the other is told from it.
+            let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
+            let step = execute(
+                server,
+                session,
+                now_ms,
+                asked,
+                stay.shard(),
+                &mut self.output,
+            );
+            if let Step::Pause(_) = step {
+                return (at, step);
+            }
+            let now_ns = clock::monotonic_ns();
+            let took_ns = now_ns - turn.started_ns;
+            server.slow.note(took_ns, &session.client, &arguments);
+            turn.tally.count(&server.stats, session.command, took_ns);
+            turn.started_ns = now_ns;
+            if session.replies != Replies::On {
+                self.hush(session);
+            }
+            let is_over = session.closing || session.pending.is_some();
+            let is_full = limits::REPLY_FLUSH_BYTES < self.output.len();
+            if is_over || is_full || !matches!(step, Step::Next) {
+                return (at + 1, step);
+            }
+        }
+        (requests.len(), Step::Next)
+    }
+
+    /// Waits for what a command has left to be waited for.
+    async fn after(
         &mut self,
         server: &Arc<Server>,
         stream: &mut TcpStream,
         session: &mut Session,
-        turn: &mut Turn,
-        ahead: &Ahead,
-        input: &[u8],
+        step: Step,
     ) -> io::Result<()> {
-        let arguments = ahead.arguments(input);
-        if arguments.is_empty() {
-            return Ok(());
-        }
-        let asked = ahead.asked(&arguments);
-        if self.output.capacity() == 0 {
-            self.output = buffers::take();
-        }
-        self.whole = self.output.len();
-        // One clock is read a command; the other is told from it.
-        let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
-        let mut step = execute(server, session, now_ms, asked, &mut self.output);
-        while let Step::Pause(ms) = step {
-            self.flush(server, stream, &session.client).await?;
-            pause(server, ms).await;
-            (self.whole, turn.started_ns) = (0, clock::monotonic_ns());
-            step = execute(server, session, clock::now_ms(), asked, &mut self.output);
-        }
-        let now_ns = clock::monotonic_ns();
-        let took_ns = now_ns - turn.started_ns;
-        server.slow.note(took_ns, &session.client, &arguments);
-        turn.tally.count(&server.stats, session.command, took_ns);
-        turn.started_ns = now_ns;
-        if session.replies != Replies::On {
-            self.hush(session);
-        }
-        if let Step::Block(blocking) = step {
-            self.flush(server, stream, &session.client).await?;
-            self.block(server, stream, session, blocking).await?;
-            turn.started_ns = clock::monotonic_ns();
-        } else if let Some(pending) = session.pending.take() {
-            self.flush(server, stream, &session.client).await?;
-            self.wait(server, stream, session, pending).await?;
-            turn.started_ns = clock::monotonic_ns();
+        match step {
+            Step::Pause(ms) => {
+                self.flush(server, stream, &session.client).await?;
+                pause(server, ms).await;
+            }
+            Step::Block(blocking) => {
+                self.flush(server, stream, &session.client).await?;
+                self.block(server, stream, session, blocking).await?;
+            }
+            Step::Next => {
+                if let Some(pending) = session.pending.take() {
+                    self.flush(server, stream, &session.client).await?;
+                    self.wait(server, stream, session, pending).await?;
+                }
+            }
         }
         if limits::REPLY_FLUSH_BYTES < self.output.len() {
             self.flush(server, stream, &session.client).await?;

@@ -9,10 +9,11 @@ use smallvec::SmallVec;
 use super::held::Held;
 use super::{Call, Server};
 use crate::command::{
-    self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait, transaction,
+    self, Args, Command, CommandError, Flags, Handler, Keys, Outcome, Reply, Run, Wait, transaction,
 };
 use crate::limits;
 use crate::session::{Queued, Session};
+use crate::shard::Shard;
 
 /// What is to happen after a command.
 #[derive(Debug)]
@@ -67,12 +68,14 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Runs one request and writes its reply.
+/// Runs one request and writes its reply. `held` is its shard, if that is locked already: it runs
+/// there then, and on nothing else.
 pub(super) fn execute(
     server: &Arc<Server>,
     session: &mut Session,
     now_ms: u64,
     asked: Asked<'_>,
+    held: Option<&mut Shard>,
     out: &mut Vec<u8>,
 ) -> Step {
     let arguments = asked.arguments;
@@ -91,6 +94,10 @@ pub(super) fn execute(
                 held: None,
                 now_ms,
             };
+            if let (Some(shard), Run::Shard(handler)) = (held, command.run) {
+                run_held(&mut call, asked, shard, handler, &mut reply)?;
+                return Ok(Step::Next);
+            }
             return run(&mut call, command, asked, &mut reply);
         }
         reply.simple("QUEUED");
@@ -211,6 +218,27 @@ pub(super) fn route<'a>(server: &Server, command: &Command, asked: Asked<'a>) ->
         first,
         spread,
     }
+}
+
+/// Runs a command on its shard, which is held.
+fn run_held(
+    call: &mut Call<'_>,
+    asked: Asked<'_>,
+    shard: &mut Shard,
+    handler: Handler,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let command = asked.command.expect("it has been found");
+    let route = route(call.server, command, asked);
+    if route.spread && 1 < call.server.shards.count() {
+        return Err(CommandError::CrossSlot);
+    }
+    shard.check_in_service()?;
+    let (outcome, wrote) = call.transact_on(shard, route.first, |txn| {
+        handler(txn, &mut Args::new(asked.arguments), reply)
+    });
+    call.note(route.shard, wrote);
+    outcome
 }
 
 fn run(

@@ -15,6 +15,7 @@ mod output;
 mod server;
 mod slow;
 mod stats;
+mod stay;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -71,15 +72,30 @@ impl<'a> Call<'a> {
             return Ok(held.get(index).step(first, run));
         }
         let mut shard = self.server.shards.serve(index)?;
+        let (result, wrote) = self.transact_on(&mut shard, first, run);
+        drop(shard);
+        self.note(index, wrote);
+        Ok(result)
+    }
+
+    /// Runs on a shard that is held already. Returns whether it wrote, besides.
+    fn transact_on<R>(
+        &self,
+        shard: &mut Shard,
+        first: Option<Key<'_>>,
+        run: impl FnOnce(&mut Txn<'_>) -> R,
+    ) -> (R, bool) {
         let before = shard.written();
         let result = shard.transact(self.now_ms, first, run);
-        let wrote = before != shard.written();
-        drop(shard);
+        (result, before != shard.written())
+    }
+
+    /// The session has used a shard, and perhaps written to it.
+    fn note(&mut self, index: usize, wrote: bool) {
         self.session.note(index, wrote);
         if wrote {
             self.server.wrote();
         }
-        Ok(result)
     }
 
     /// Looks at a shard. Refused if it is out of service.
