@@ -20,6 +20,8 @@ const FORMAT: u8 = 1;
 const HEADER: usize = 4 + 1 + 4;
 /// Bytes of the length in front.
 const LENGTH: usize = 4;
+/// A buffer that is larger is not kept for the next frame, bytes.
+const KEPT_BYTES: usize = 1 << 17;
 
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,11 +396,18 @@ impl FrameWriter {
         if self.ops == 0 {
             return None;
         }
-        let room = self.out.len();
-        let mut out = std::mem::replace(&mut self.out, Vec::with_capacity(room.min(1 << 16)));
-        write_header(&mut out);
+        write_header(&mut self.out);
+        // Frames are kept for long, so they take up no more than they need; what they are written
+        // in is warm, and used again unless it has become large.
+        let bytes = if self.out.len() <= KEPT_BYTES {
+            let bytes = Bytes::copy_from_slice(&self.out);
+            self.out.clear();
+            bytes
+        } else {
+            std::mem::take(&mut self.out).into_boxed_slice().into()
+        };
         let frame = Frame {
-            bytes: out.into(),
+            bytes,
             shard: self.shard,
             origin: self.origin,
             prev: self.prev,

@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 mod apply;
+mod approach;
 mod body;
 mod codec;
 mod counter;
@@ -48,6 +49,7 @@ mod thin;
 mod version;
 mod view;
 
+pub use approach::{STEPS as APPROACH_STEPS, Whereabouts};
 pub use body::Kind;
 pub use codec::DecodeError;
 pub use effect::{
@@ -62,7 +64,7 @@ pub use position::{Position, Side, Step};
 pub use removed::Removed;
 pub use slot::{Key, SLOTS, Seed, Slot};
 pub use stamp::{Clock, Dot, FactId, Stamp, Time};
-pub use state::{Applying, State, Whereabouts};
+pub use state::{Applying, State};
 pub use survey::{Anatomy, Facts, Survey};
 pub use table::Near;
 pub use version::Version;

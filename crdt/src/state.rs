@@ -14,7 +14,6 @@ use crate::fact::{Id, OriginIx, Origins, Rounds, Seen};
 use crate::marks::Marks;
 use crate::names::{Context, Names, Updated};
 use crate::origin::Origin;
-use crate::prefetch::prefetch;
 use crate::removed::Removed;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
@@ -37,22 +36,6 @@ pub(crate) struct Unsettled {
     pub(crate) latest: Id,
     pub(crate) key: Box<[u8]>,
     pub(crate) place: Place,
-}
-
-/// Where the slots of a state are in memory. Needs no lock, for nothing is read by it.
-#[derive(Clone, Copy, Debug)]
-pub struct Whereabouts {
-    first: u16,
-    start: usize,
-}
-
-impl Whereabouts {
-    /// Has the processor load what is known of a slot.
-    pub fn approach(self, slot: Slot) {
-        let offset = usize::from(slot.number().wrapping_sub(self.first)) * size_of::<SlotState>();
-        let at = self.start.wrapping_add(offset);
-        prefetch(std::ptr::without_provenance::<SlotState>(at));
-    }
 }
 
 /// An op being applied: see [`State::begin`].
@@ -113,14 +96,6 @@ impl State {
             swept: 0,
             walk: None,
             removed: Removed::default(),
-        }
-    }
-
-    /// Where the slots are in memory, to be asked for ahead.
-    pub fn whereabouts(&self) -> Whereabouts {
-        Whereabouts {
-            first: self.first,
-            start: self.slots.as_ptr().addr(),
         }
     }
 
@@ -404,6 +379,11 @@ impl State {
 
     pub(crate) fn first_slot(&self) -> Slot {
         Slot::new(self.first).expect("a shard has slots")
+    }
+
+    pub(crate) fn has_slot(&self, slot: Slot) -> bool {
+        let index = slot.number().checked_sub(self.first);
+        index.is_some_and(|index| usize::from(index) < self.slots.len())
     }
 
     pub(crate) fn slot_index(&self, slot: Slot) -> usize {

@@ -20,7 +20,6 @@ use crate::position::Position;
 use crate::register::Register;
 use crate::slot::{Key, Seed, Slot};
 use crate::state::State;
-use crate::table::Near;
 
 /// Picks a number below the given one, which is not 0.
 pub type Pick<'a> = &'a mut dyn FnMut(u64) -> u64;
@@ -182,26 +181,6 @@ impl State {
         match self.key(key)? {
             Kept::Full(state) => state.body(kind),
             Kept::Compact(_) | Kept::Counter(_) => None,
-        }
-    }
-
-    /// Has the processor load what a lookup of the key with this hash will read, one step further each time; begin
-    /// with [`Near::Nothing`]. Other work should come between two steps.
-    pub fn approach(&self, slot: Slot, hash: u64, near: Near) -> Near {
-        let slot = &self.slots[self.slot_index(slot)];
-        slot.keys.approach(hash, near)
-    }
-
-    /// As [`State::approach`], for the field or member of this hash of whatever the key holds.
-    pub fn approach_part(&self, key: &Key<'_>, hash: u64, near: Near) -> Near {
-        let Some(Kept::Full(state)) = self.key(key) else {
-            return near;
-        };
-        match state.bodies().first() {
-            Some(Body::Hash(hash_body)) => hash_body.fields.approach(hash, near),
-            Some(Body::Set(set)) => set.members.approach(hash, near),
-            Some(Body::SortedSet(zset)) => zset.members.approach(hash, near),
-            Some(Body::List(_)) | None => near,
         }
     }
 

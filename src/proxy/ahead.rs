@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 use std::task::Poll;
 
-use crdt::{Key, Near, Slot};
+use crdt::{APPROACH_STEPS, Key, Near, Slot};
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
@@ -20,9 +20,6 @@ use crate::limits;
 use crate::resp::{Request, Span};
 use crate::shard::Shard;
 use crate::shards::Shards;
-
-/// Steps to the value of a key: index, place, entry.
-const STEPS: usize = 3;
 
 /// Up to so many keys, there is not enough to do between two steps.
 const FEW: usize = 3;
@@ -193,7 +190,7 @@ impl Batch {
         if few {
             step_aside().await;
         }
-        (0..STEPS).for_each(|_| self.step(input, shards));
+        (0..APPROACH_STEPS).for_each(|_| self.step(input, shards));
         if few {
             step_aside().await;
         }

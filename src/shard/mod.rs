@@ -20,10 +20,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crdt::{
-    Change, Clock, Frame, FrameWriter, Key, Kind, Origin, Region, Removed, Seed, Slot, State, Time,
-    Version,
+    Change, Clock, Frame, FrameWriter, Key, Kind, Op, Origin, Region, Removed, Seed, Slot, State,
+    Time, Version,
 };
 use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
+use smallvec::SmallVec;
 
 use crate::limits;
 use crate::oplog::{Budget, Cursor, Keep, Log, Read};
@@ -43,6 +44,9 @@ const SETTLED_AT_ONCE: usize = 64;
 
 /// Keys that are picked at random before all are looked at.
 const RANDOM_TRIES: u32 = 100;
+
+/// Ops whose keys are looked for before the first of them is applied.
+const OPS_AHEAD: usize = 16;
 
 /// What a shard is made of; the same in every region but for the origin.
 #[derive(Clone, Copy, Debug)]
@@ -211,15 +215,25 @@ impl Shard {
     /// Applies the ops of a frame that come after `skip`. Returns whether none of them panicked.
     fn apply(&mut self, frame: &Frame, skip: Time, now_ms: u64) -> bool {
         let mut ops = frame.iter().filter(|op| skip < op.stamp.time);
-        ops.all(|op| {
-            self.guarded(format_args!("applying op {}", op.stamp), |shard| {
-                shard.apply_op(&op, now_ms);
-            })
-            .is_some()
-        })
+        loop {
+            let next: SmallVec<[Op<'_>; OPS_AHEAD]> = ops.by_ref().take(OPS_AHEAD).collect();
+            if next.is_empty() {
+                return true;
+            }
+            let effects = next.iter().flat_map(Op::effects);
+            self.state.approach_all(effects.map(|effect| effect.key));
+            for op in &next {
+                let applied = self.guarded(format_args!("applying op {}", op.stamp), |shard| {
+                    shard.apply_op(op, now_ms);
+                });
+                if applied.is_none() {
+                    return false;
+                }
+            }
+        }
     }
 
-    fn apply_op(&mut self, op: &crdt::Op<'_>, now_ms: u64) {
+    fn apply_op(&mut self, op: &Op<'_>, now_ms: u64) {
         let applying = self.state.begin(op.stamp, Some(&op.deps));
         for (index, effect) in (0..).zip(op.effects()) {
             let key = self.state.seed().key(effect.key);
