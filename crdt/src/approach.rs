@@ -43,8 +43,8 @@ impl State {
         }
     }
 
-    /// Has the processor load what a lookup of the key with this hash will read, one step further each time; begin
-    /// with [`Near::Nothing`]. Other work should come between two steps.
+    /// Has the processor load what a lookup of the key with this hash will read, one step further
+    /// each time; begin with [`Near::Nothing`]. Other work should come between two steps.
     pub fn approach(&self, slot: Slot, hash: u64, near: Near) -> Near {
         let slot = &self.slots[self.slot_index(slot)];
         slot.keys.approach(hash, near)
