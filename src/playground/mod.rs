@@ -56,7 +56,7 @@ pub enum PlaygroundError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The control port is taken: another playground has it, perhaps.
-    #[error("--control-port {port}")]
+    #[error("--control-port {port} (does another playground run?)")]
     Control {
         /// Which.
         port: u16,
