@@ -45,6 +45,9 @@ pub(crate) struct FieldEnds {
 impl FieldEnds {
     /// Notes what a change to a container does to them.
     fn note<R>(&mut self, body: &mut Body, change: impl FnOnce(&mut Body) -> R) -> R {
+        if !matches!(body, Body::Hash(_)) {
+            return change(body);
+        }
         let before = body.firsts();
         let result = change(body);
         let after = body.firsts();

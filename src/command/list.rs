@@ -8,7 +8,9 @@ use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
 
 const READ: Flags = Flags::READ;
-const PUSHES: Flags = Flags::WRITE.and(Flags::DENY_OOM);
+const WRITES: Flags = Flags::WRITE.and(Flags::DENY_OOM);
+const PUSHES: Flags = WRITES.and(Flags::FAST);
+const POPS: Flags = Flags::WRITE.and(Flags::FAST);
 const REMOVES: Flags = Flags::WRITE;
 const BOTH_STAY: &str = "elements of both regions are kept";
 const REMOVES_SEEN: &str = "removes the elements it had seen; each is removed once";
@@ -33,30 +35,36 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     row(
         ("LPOP", -2),
-        REMOVES,
+        POPS,
         REMOVES_SEEN,
         "Takes from the head.",
         lpop,
     ),
     row(
         ("RPOP", -2),
-        REMOVES,
+        POPS,
         REMOVES_SEEN,
         "Takes from the tail.",
         rpop,
     ),
-    row(("LLEN", 2), READ, "", "How many elements there are.", llen),
+    row(
+        ("LLEN", 2),
+        READ.and(Flags::FAST),
+        "",
+        "How many elements there are.",
+        llen,
+    ),
     row(("LINDEX", 3), READ, "", "The element at a rank.", lindex),
     row(("LRANGE", 4), READ, "", "Elements by rank.", lrange),
     row(("LPOS", -3), READ, "", "Where elements are.", lpos),
     row(
         ("LINSERT", 5),
-        PUSHES,
+        WRITES,
         BOTH_STAY,
         "Adds next to an element.",
         linsert,
     ),
-    row(("LSET", 4), PUSHES, LATEST, "Sets an element.", lset),
+    row(("LSET", 4), WRITES, LATEST, "Sets an element.", lset),
     row(
         ("LREM", 4),
         REMOVES,
@@ -69,7 +77,7 @@ pub(super) const COMMANDS: &[Command] = &[
         keys: Keys::TWO,
         ..row(
             ("LMOVE", 5),
-            PUSHES,
+            WRITES,
             REMOVES_SEEN,
             "Moves an element between ends of lists.",
             lmove,
@@ -79,7 +87,7 @@ pub(super) const COMMANDS: &[Command] = &[
         keys: Keys::TWO,
         ..row(
             ("RPOPLPUSH", 3),
-            PUSHES,
+            WRITES,
             REMOVES_SEEN,
             "Moves the tail to the head of another list.",
             rpoplpush,

@@ -22,14 +22,33 @@ const COUNTED: Keys = Keys::Counted {
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    write("SADD", -3, ADDS, ADD_WINS, "Adds members.", sadd),
+    write(
+        "SADD",
+        -3,
+        ADDS.and(Flags::FAST),
+        ADD_WINS,
+        "Adds members.",
+        sadd,
+    ),
     write("SREM", -3, REMOVES, ADD_WINS, "Removes members.", srem),
     read("SISMEMBER", 3, "Whether a set has a member.", sismember),
     read("SMISMEMBER", -3, "Which members a set has.", smismember),
-    read("SMEMBERS", 2, "All members.", smembers),
+    row(
+        ("SMEMBERS", 2, Keys::FIRST),
+        Flags::READ,
+        "",
+        "All members.",
+        smembers,
+    ),
     read("SCARD", 2, "How many members there are.", scard),
     write("SPOP", -2, REMOVES, POPPED, "Takes members out.", spop),
-    read("SRANDMEMBER", -2, "Members at random.", srandmember),
+    row(
+        ("SRANDMEMBER", -2, Keys::FIRST),
+        Flags::READ,
+        "",
+        "Members at random.",
+        srandmember,
+    ),
     row(
         ("SMOVE", 4, Keys::TWO),
         REMOVES,
@@ -86,7 +105,13 @@ pub(super) const COMMANDS: &[Command] = &[
         "How many members all sets have.",
         sintercard,
     ),
-    read("SSCAN", -3, "Walks members in steps.", sscan),
+    row(
+        ("SSCAN", -3, Keys::FIRST),
+        Flags::READ,
+        "",
+        "Walks members in steps.",
+        sscan,
+    ),
 ];
 
 type Handler = fn(&mut Txn<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;

@@ -5,13 +5,22 @@ use crate::limits;
 use crate::proxy::{self, Call, Server};
 use crate::session::{Session, Watched};
 
-const FLAGS: Flags = Flags::FAST.and(Flags::NO_MULTI);
+const SLOW: Flags = Flags::NO_MULTI;
+const FAST: Flags = Flags::FAST.and(Flags::NO_MULTI);
 
 pub(super) const COMMANDS: &[Command] = &[
-    row("MULTI", 1, Keys::None, "Begins a transaction.", multi),
-    row("EXEC", 1, Keys::None, "Runs a transaction.", exec),
-    row("DISCARD", 1, Keys::None, "Drops a transaction.", discard),
+    row(FAST, "MULTI", 1, Keys::None, "Begins a transaction.", multi),
+    row(SLOW, "EXEC", 1, Keys::None, "Runs a transaction.", exec),
     row(
+        FAST,
+        "DISCARD",
+        1,
+        Keys::None,
+        "Drops a transaction.",
+        discard,
+    ),
+    row(
+        FAST,
         "WATCH",
         -2,
         Keys::ALL,
@@ -22,6 +31,7 @@ pub(super) const COMMANDS: &[Command] = &[
         // In a transaction it is queued, and finds nothing: `EXEC` has taken what was watched.
         flags: Flags::FAST.and(Flags::LOCKLESS),
         ..row(
+            FAST,
             "UNWATCH",
             1,
             Keys::None,
@@ -32,13 +42,14 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 const fn row(
+    flags: Flags,
     name: &'static str,
     arity: i32,
     keys: Keys,
     summary: &'static str,
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Command {
-    let (flags, group, run) = (FLAGS, "transactions", Run::Node(run));
+    let (group, run) = ("transactions", Run::Node(run));
     Command {
         name,
         arity,

@@ -138,7 +138,7 @@ impl Batch {
         let start = self.consumed;
         self.consumed += request.consumed;
         let arguments = request.arguments(&input[start..]);
-        let command = arguments.first().and_then(|name| command::find(name));
+        let command = arguments.first().and_then(|name| self.command(name));
         let mut first = None;
         if let Some(command) = command {
             let part = command.part().and_then(|place| arguments.get(place));
@@ -164,6 +164,13 @@ impl Batch {
             command,
             first,
         });
+    }
+
+    /// The command of a name, which most often is that of the request before.
+    fn command(&self, name: &[u8]) -> Option<&'static Command> {
+        let last = self.requests.last().and_then(|last| last.command);
+        let same = last.filter(|last| last.name.as_bytes() == name);
+        same.or_else(|| command::find(name))
     }
 
     fn seek(&mut self, key: &Key<'_>, part: Option<Part>, shards: &Shards) {

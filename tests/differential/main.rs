@@ -19,6 +19,7 @@ mod rows;
 mod state;
 mod tally;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::net::SocketAddr;
 
@@ -84,6 +85,43 @@ fn redis_answers_as_redis_does() {
         let commands = number("MERIDIAN_DIFF_COMMANDS").map_or(COMMANDS, |count| count as usize);
         run(&one, two.address(), seed, commands);
     }
+}
+
+/// Clients route and operators limit by these flags, and what refuses writes when memory is short
+/// goes by them.
+#[test]
+fn commands_have_the_flags_of_redis() {
+    const COMPARED: &[&str] = &["write", "readonly", "denyoom", "fast", "blocking"];
+    let Some(redis) = RedisServer::start() else {
+        say("skip: redis-server is not installed, nothing to compare with");
+        return;
+    };
+    let node = SingleNode::start(env!("CARGO_BIN_EXE_meridian"), "")
+        .unwrap_or_else(|error| panic!("the node does not start: {}", error.0));
+    let flags = |address| {
+        let mut client = Client::connect(address).expect("it accepts clients");
+        let reply = client.run(&["COMMAND"]);
+        let rows = reply.items().expect("COMMAND answers");
+        let mut all = BTreeMap::new();
+        for row in rows {
+            let row = row.items().expect("a row");
+            let flags = row[2].items().expect("flags");
+            let flags = flags.iter().map(|flag| format!("{flag:?}"));
+            let flags = flags.filter(|flag| COMPARED.iter().any(|wanted| flag.contains(wanted)));
+            all.insert(format!("{:?}", row[0]), flags.collect::<BTreeSet<String>>());
+        }
+        all
+    };
+    let (theirs, ours) = (flags(redis.address()), flags(node.address()));
+    let mut compared = 0;
+    for (name, flags) in &ours {
+        // The one is a container of reads with us, and none of Redis's flags are of those.
+        if let Some(wanted) = theirs.get(name).filter(|_| !name.contains("object")) {
+            assert_eq!(flags, wanted, "{name}");
+            compared += 1;
+        }
+    }
+    assert!(150 < compared, "{compared} commands are in both");
 }
 
 /// Every command that Redis 7.0 has in these groups is drawn, or left out for a written reason.

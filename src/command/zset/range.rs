@@ -42,15 +42,17 @@ pub(in crate::command) const COMMANDS: &[Command] = &[
             zrangestore,
         )
     },
-    read(
-        "ZCOUNT",
-        4,
+    row(
+        ("ZCOUNT", 4),
+        READ.and(Flags::FAST),
+        "",
         "How many members have scores in a range.",
         zcount,
     ),
-    read(
-        "ZLEXCOUNT",
-        4,
+    row(
+        ("ZLEXCOUNT", 4),
+        READ.and(Flags::FAST),
+        "",
         "How many members have names in a range.",
         zlexcount,
     ),
