@@ -11,8 +11,6 @@ use crate::shard::Txn;
 
 const READ: Flags = Flags::READ.and(Flags::FAST);
 const WRITE: Flags = Flags::WRITE.and(Flags::DENY_OOM);
-const FAST_WRITE: Flags = WRITE.and(Flags::FAST);
-const TAKES: Flags = Flags::WRITE.and(Flags::FAST);
 const LAST_WINS: &str = "the latest write is read; increments and edits it had not seen survive it";
 const EDITS_MERGE: &str = "both edits are kept, in the order of their times";
 
@@ -39,7 +37,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "SETNX",
         3,
         Keys::FIRST,
-        FAST_WRITE,
+        WRITE.and(Flags::FAST),
         "Sets a string unless the key exists.",
         LAST_WINS,
         Run::Shard(setnx),
@@ -66,7 +64,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETSET",
         3,
         Keys::FIRST,
-        FAST_WRITE,
+        WRITE.and(Flags::FAST),
         "Sets a string and returns what it was.",
         LAST_WINS,
         Run::Shard(getset),
@@ -75,7 +73,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETDEL",
         2,
         Keys::FIRST,
-        TAKES,
+        Flags::WRITE.and(Flags::FAST),
         "Removes a string and returns what it was.",
         LAST_WINS,
         Run::Shard(getdel),
@@ -84,7 +82,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETEX",
         -2,
         Keys::FIRST,
-        TAKES,
+        Flags::WRITE.and(Flags::FAST),
         "Returns a string and sets when it ends.",
         "the later deadline is kept",
         Run::Shard(getex),
@@ -102,7 +100,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "APPEND",
         3,
         Keys::FIRST,
-        FAST_WRITE,
+        WRITE.and(Flags::FAST),
         "Adds to the end of a string.",
         EDITS_MERGE,
         Run::Shard(append),
