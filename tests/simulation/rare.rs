@@ -5,7 +5,7 @@
     reason = "what is rare is so for some changes, and no others"
 )]
 
-use crdt::{Change, Effect, FactId, Kind, Version};
+use crdt::{Change, Effect, FactId, Version};
 
 use super::model::{Model, Place};
 use super::tally::Tally;
@@ -41,17 +41,6 @@ pub(super) fn apply(
         }
     }
     survivors(model, key, &place, &effect.change, tally);
-    let kinds = [
-        Kind::String,
-        Kind::Hash,
-        Kind::Set,
-        Kind::SortedSet,
-        Kind::List,
-    ];
-    let existing = |kind: &&Kind| !model.existing(key, **kind).is_empty();
-    if 1 < kinds.iter().filter(existing).count() {
-        tally.count("key: several types");
-    }
 }
 
 /// What an effect is about, if it is about one thing.

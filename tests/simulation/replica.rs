@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crdt::{FactId, Frame, Region, Seed, State, Time, Version};
+use crdt::{FactId, Frame, Kind, Region, Seed, State, Time, Version};
 use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer, Refusal};
 use meridian::oplog::Budget;
 use meridian::shard::{Identity, Peers, Shard};
@@ -125,10 +125,21 @@ impl Replica {
         self.note_collected(names);
     }
 
-    /// What the model still knows and the state has dropped or folded: it was stable.
+    /// What the model still knows and the state has dropped or folded: it was stable. And keys of
+    /// several types.
     fn note_collected(&mut self, names: &[Vec<u8>]) {
         let state = self.shard.state();
+        let kinds = [
+            Kind::String,
+            Kind::Hash,
+            Kind::Set,
+            Kind::SortedSet,
+            Kind::List,
+        ];
         for name in names {
+            let existing = |kind: &&Kind| !self.model.existing(name, **kind).is_empty();
+            let is_mixed = 1 < kinds.iter().filter(existing).count();
+            self.tally.add("key: several types", is_mixed.into());
             let key = state.seed().key(name);
             let survey = state.survey(&key, self.shard.origin());
             let edits = self.model.edits(name).len();

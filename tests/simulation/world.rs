@@ -28,6 +28,8 @@ struct Grave {
     number: u16,
     origin: Origin,
     frames: Vec<Frame>,
+    /// Which restart it was.
+    restart: usize,
 }
 
 /// See the module.
@@ -45,6 +47,9 @@ pub(super) struct World {
     laziness: u32,
     since_tidy_ms: u64,
     since_restart: usize,
+    restarts: usize,
+    /// Which restart a region's life began with.
+    born: BTreeMap<u8, usize>,
     pub(super) commands: usize,
     pub(super) faults: usize,
     pub(super) tally: Tally,
@@ -89,6 +94,8 @@ impl World {
             laziness: random.u32(0..9),
             since_tidy_ms: 0,
             since_restart: usize::MAX,
+            restarts: 0,
+            born: BTreeMap::new(),
             commands: 0,
             faults: 0,
             tally: Tally::default(),
@@ -213,6 +220,8 @@ impl World {
     }
 
     fn restart(&mut self, at: u8) -> &'static str {
+        self.restarts += 1;
+        self.born.insert(at, self.restarts);
         for (number, mut old) in (0..).zip(self.net.restart(at)) {
             let lacking = self.lacking.entry((at, number)).or_default();
             lacking.join(old.held());
@@ -224,6 +233,7 @@ impl World {
                 number,
                 origin,
                 frames,
+                restart: self.restarts,
             });
         }
         let since = std::mem::take(&mut self.since_restart);
@@ -256,30 +266,32 @@ impl World {
     }
 
     /// What a crashed shard had written turns up in a region: from its disk after its origin was
-    /// closed there, or before, as what was still under way when it crashed.
+    /// closed there, or before, as what was still under way to this life of the region.
     fn bring_back(&mut self, at: u8) -> &'static str {
+        let born = self.born.get(&at).copied().unwrap_or_default();
         let mut graves = self.graves.iter();
-        let elsewhere = |grave: &&Grave| grave.origin.region != region(at);
-        let Some(grave) = graves.rfind(elsewhere) else {
-            self.net.heal();
-            return "cut: healed";
-        };
+        let last = graves.rfind(|grave| grave.origin.region != region(at));
         // The last to crash, or any before.
-        let any = &self.graves[self.random.usize(0..self.graves.len())];
-        let grave = if self.random.bool() { grave } else { any };
-        let (replica, now_ms) = self.net.shard(at, grave.number);
-        let floor = replica.shard.version().floor(grave.origin.region);
-        for frame in &grave.frames {
-            let from = grave.origin.region;
-            if from != region(at) || grave.origin.epoch < floor {
-                geo::testing::Replica::offer(replica, frame.clone(), from, now_ms);
+        let any = self.random.usize(..).checked_rem(self.graves.len());
+        let any = any.map(|any| &self.graves[any]);
+        let grave = if self.random.bool() { last } else { any };
+        if let Some(grave) = grave {
+            let (replica, now_ms) = self.net.shard(at, grave.number);
+            let (from, below) = (grave.origin.region, grave.origin.epoch);
+            let is_closed = below < replica.shard.version().floor(from);
+            if is_closed || born < grave.restart && from != region(at) {
+                for frame in &grave.frames {
+                    geo::testing::Replica::offer(replica, frame.clone(), from, now_ms);
+                }
+                return if is_closed {
+                    "disk: log of an old life returns"
+                } else {
+                    "traffic: of a life that has ended"
+                };
             }
         }
-        if grave.origin.epoch < floor {
-            "disk: log of an old life returns"
-        } else {
-            "traffic: of a life that has ended"
-        }
+        self.net.heal();
+        "cut: healed"
     }
 
     // --- What nodes do by themselves ---
