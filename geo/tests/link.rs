@@ -364,6 +364,39 @@ fn a_late_op_finds_its_region() {
     assert_eq!(net.delivery(2, 0).late(), []);
 }
 
+/// A life that has only begun does not know what was closed, so it would apply what turned up late.
+#[test]
+fn a_late_op_waits_until_its_region_knows_that_it_is_late() {
+    let mut net = Net::new(calm(3, 1));
+    net.write(1, 0);
+    check_converges(&mut net, 5_000);
+    net.restart(1);
+    check_converges(&mut net, 5_000);
+    net.cut(1, 3);
+    net.run_for(4_000);
+    let old = Origin::new(region(1), Epoch(1));
+    let mut writer = FrameWriter::new(0, old);
+    let last = net.delivery(3, 0).closed_at(old);
+    writer.begin_op(last, &Version::new());
+    writer.end_op();
+    writer.seal().expect("the op that all have");
+    writer.begin_op(last.next(), &Version::new());
+    writer.end_op();
+    let late = writer.seal().expect("one op");
+    let offered = net.delivery(3, 0).offer(late.clone(), region(2), 0);
+    assert_eq!(offered, Offer::Late(late.clone()));
+    net.restart(1);
+    net.heal();
+    net.cut(1, 2); // Region 2 is needed to know what was closed.
+    net.run_for(1_000);
+    net.heal();
+    check_converges(&mut net, 10_000);
+    let has_arrived = net.run_until(2_000, |net| {
+        net.delivery(1, 0).late() == std::slice::from_ref(&late)
+    });
+    assert!(has_arrived, "and is not applied");
+}
+
 /// How long it takes, in milliseconds, until two regions have acknowledged an op of shard 0.
 fn acknowledged_ms(net: &mut Net, stamp: crdt::Stamp) -> u64 {
     let version = [(stamp.origin, stamp.time)].into_iter().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{Epoch, Region, Time, Version};
+use crdt::{Epoch, Frame, Region, Time, Version};
 
 use super::{ACK_DELAY, Link};
 
@@ -151,11 +151,14 @@ impl Link {
     }
 
     /// Hands the peer what turned up late of its region, once a connection: until it has issued it
-    /// again we keep it.
+    /// again we keep it. Not before it has closed the origin itself, or it would take the ops for
+    /// some that all have.
     fn hand_back(&mut self, shard: u16, shards: &mut dyn Shards) {
         let (peer, talk) = (self.peer, &mut self.talk);
+        let closed = talk.outboxes[usize::from(shard)].peer.applied.floor(peer);
         shards.delivery(shard, &mut |delivery| {
-            for frame in delivery.late_of(peer) {
+            let is_closed = |frame: &&Frame| frame.origin().epoch < closed;
+            for frame in delivery.late_of(peer).filter(is_closed) {
                 if talk.late_sent.insert((shard, frame.origin(), frame.last())) {
                     talk.late.push_back(frame.clone());
                 }
