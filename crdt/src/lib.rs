@@ -60,7 +60,7 @@ pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
 pub use late::{Left, Past};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};
-pub use position::{Position, Side, Step};
+pub use position::{POSITION_STEPS_MAX, Position, Side, Step};
 pub use removed::Removed;
 pub use slot::{Key, SLOTS, Seed, Slot};
 pub use stamp::{Clock, Dot, FactId, Stamp, Time};

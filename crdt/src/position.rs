@@ -18,6 +18,13 @@ use smallvec::SmallVec;
 
 use crate::stamp::FactId;
 
+/// Steps of a path: what inserts that go deeper are refused. Runs share a path, so only who always
+/// inserts between the last two that others have inserted gets there.
+pub const POSITION_STEPS_MAX: usize = 512;
+
+/// Index of the first node of a run of inserts.
+const MIDDLE: u32 = 1 << 31;
+
 /// Which side of its parent a node hangs on; for a first step, which end of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
@@ -33,7 +40,7 @@ pub struct Step {
     /// Which way.
     pub side: Side,
     /// The identity that orders the node among its siblings. Its index may go past the effects of
-    /// its op: a run of inserts by one origin counts on from its first.
+    /// its op: a run of inserts by one origin counts up or down from its first.
     pub id: FactId,
 }
 
@@ -64,43 +71,46 @@ impl Position {
     /// A position between two neighbours for an insert with the identity `id`: after `before` and
     /// ahead of `after`. One of them may be missing at an end of the list.
     ///
-    /// A run of inserts one after the other by one origin stays on one level: the new position is
-    /// that of `before` with the next index, where nothing stands in the way.
+    /// Inserts of one origin that go the same way stay on one level, though others insert there,
+    /// too: the new position is that of a node of this origin above `before`, with the next index,
+    /// or of one above `after`, with the index before, where nothing stands in the way. Otherwise a
+    /// path would be as long as the list, and all of them as long as its square.
     ///
     /// # Panics
     ///
     /// If both neighbours are missing: an empty list is pushed to, not inserted into.
     #[must_use]
     pub fn between(before: Option<&Self>, after: Option<&Self>, id: FactId) -> Self {
-        match (before, after) {
-            (Some(before), after) => {
-                if let Some(next) = before.next_of_run(id)
-                    && after.is_none_or(|after| next < *after)
-                {
-                    return next;
-                }
-                match after {
-                    Some(after) if after.is_right_of(before) => after.child(Side::Left, id),
-                    Some(_) | None => before.child(Side::Right, id),
-                }
+        let fits = |at: &Self| {
+            before.is_none_or(|before| before < at) && after.is_none_or(|after| at < after)
+        };
+        let next = before.and_then(|before| before.of_run(id, 1, fits));
+        let run = next.or_else(|| after.and_then(|after| after.of_run(id, -1, fits)));
+        match (run, before, after) {
+            (Some(at), ..) => at,
+            (None, Some(before), Some(after)) if !after.is_right_of(before) => {
+                before.child(Side::Right, id)
             }
-            (None, Some(after)) => after.child(Side::Left, id),
-            (None, None) => unreachable!("an insert has a neighbour"),
+            (None, Some(before), None) => before.child(Side::Right, id),
+            (None, _, Some(after)) => after.child(Side::Left, id),
+            (None, None, None) => unreachable!("an insert has a neighbour"),
         }
     }
 
-    /// The next position of the run that `self` ends, if `id` is of the same origin and `self` is
-    /// not pushed at the head, where the next index would come before it.
-    fn next_of_run(&self, id: FactId) -> Option<Self> {
-        let last = self.0.last()?;
-        let head = self.0.len() == 1 && last.side == Side::Left;
-        if head || last.id.stamp.origin != id.stamp.origin {
-            return None;
-        }
-        let mut next = self.clone();
-        let last = next.0.last_mut()?;
-        last.id.index = last.id.index.checked_add(1)?;
-        Some(next)
+    /// The first position that fits, of those that go on from a node of `id`'s origin on this path,
+    /// the outermost first. Not from what was pushed at the head, where indexes descend.
+    fn of_run(&self, id: FactId, by: i32, fits: impl Fn(&Self) -> bool) -> Option<Self> {
+        let steps = self.0.iter().enumerate();
+        let own = steps.filter(|(depth, step)| {
+            let at_head = *depth == 0 && step.side == Side::Left;
+            step.id.stamp.origin == id.stamp.origin && !at_head
+        });
+        let mut all = own.filter_map(|(depth, step)| {
+            let mut path: SmallVec<[Step; 1]> = SmallVec::from_slice(&self.0[..=depth]);
+            path[depth].id.index = step.id.index.checked_add_signed(by)?;
+            Some(Self(path))
+        });
+        all.find(fits)
     }
 
     /// Whether this position is in the right subtree of `other`.
@@ -112,6 +122,9 @@ impl Position {
     #[must_use]
     fn child(&self, side: Side, id: FactId) -> Self {
         let mut path = self.0.clone();
+        // Runs go either way from here.
+        let index = MIDDLE.saturating_add(id.index);
+        let id = FactId { index, ..id };
         path.push(Step { side, id });
         Self(path)
     }
@@ -195,6 +208,34 @@ mod tests {
             at = Position::between(Some(&at), Some(&end), id(time, 1, 0));
         }
         assert_eq!(at.steps().len(), 1);
+    }
+
+    /// The longest path of a list between whose first and second element regions insert in turn,
+    /// after the first (0) or before the second (1).
+    fn longest_of_turns(after: usize, regions: u8) -> usize {
+        let ends = [1, 2].map(|time| Position::pushed(Side::Right, id(time, 1, 0)));
+        let mut list = ends.to_vec();
+        for time in 3..300 {
+            let rank = if after == 0 { 1 } else { list.len() - 1 };
+            let id = id(time, time as u8 % regions + 1, 0);
+            let at = Position::between(Some(&list[rank - 1]), Some(&list[rank]), id);
+            list.insert(rank, at);
+        }
+        assert!(list.is_sorted_by(|a, b| a < b));
+        list.iter().map(|at| at.steps().len()).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn inserts_at_one_place_do_not_go_deeper_and_deeper() {
+        for (after, regions) in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)] {
+            let longest = longest_of_turns(after, regions);
+            assert!(longest <= 4, "{longest} steps: {after}, {regions} regions");
+        }
+        let mut first = Position::pushed(Side::Left, id(1, 1, 0));
+        for time in 2..300 {
+            first = Position::between(None, Some(&first), id(time, 1, 0));
+        }
+        assert_eq!(first.steps().len(), 2);
     }
 
     proptest! {

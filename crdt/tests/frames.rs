@@ -3,7 +3,7 @@
 use crdt::{
     Attached, Bodies, Change, Deadline, Dot, Edit, Effect, ElementId, End, Epoch, FactId, Frame,
     FrameError, FrameWriter, Increment, Number, Origin, Position, Raised, Region, SeenPart, Side,
-    Stamp, Time, Version,
+    Stamp, Step, Time, Version,
 };
 use proptest::prelude::*;
 
@@ -35,8 +35,11 @@ fn position() -> Position {
         },
         index: 0,
     };
-    let first = Position::pushed(Side::Right, id(10, 1));
-    Position::between(Some(&first), None, id(12, 2))
+    let path = [id(10, 1), id(12, 2)].map(|id| Step {
+        side: Side::Right,
+        id,
+    });
+    Position::from_steps(&path).expect("it has steps")
 }
 
 /// One of every kind.

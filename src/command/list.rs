@@ -351,7 +351,7 @@ fn linsert(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         reply.int(-1);
         return Ok(());
     };
-    txn.list_insert(&key, rank + after, value);
+    txn.list_insert(&key, rank + after, value)?;
     reply.count(length + 1);
     Ok(())
 }

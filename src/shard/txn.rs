@@ -8,12 +8,13 @@
 use std::ops::Range;
 
 use crdt::{
-    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Number, Position,
-    Survey,
+    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Number,
+    POSITION_STEPS_MAX, Position, Survey,
 };
 
 use super::Shard;
 use super::open::OpenOp;
+use crate::command::{CommandError, Outcome};
 
 /// Edits of a string are folded by a writer once they weigh this much more than its value, bytes.
 const EDITS_SLACK_BYTES: usize = 1 << 10;
@@ -412,8 +413,8 @@ impl Txn<'_> {
                 increment.sum = picked;
             }
         }
-        if increment.sum.is_nan() {
-            // Infinities of both signs have met: only the whole score says what is wanted.
+        if !increment.sum.is_finite() && wanted.is_finite() {
+            // The sum has gone past all doubles: only the whole score says what is wanted.
             self.zset_set(key, member, wanted);
             return wanted;
         }
@@ -456,12 +457,19 @@ impl Txn<'_> {
         }
     }
 
-    /// Adds an element that will have this rank, which is at most the length of the list.
-    pub fn list_insert(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) {
+    /// Adds an element that will have this rank, which is at most the length of the list. Refused
+    /// where elements were inserted between each other too often.
+    pub fn list_insert(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) -> Outcome {
         self.prepare(key, Kind::List);
         let list = self.shard.state.list(key);
         let at = |rank: Option<usize>| list.zip(rank).and_then(|(list, rank)| list.position(rank));
         let (before, after) = (at(rank.checked_sub(1)), at(Some(rank)));
+        let mut ends = before.iter().chain(&after);
+        if ends.any(|end| POSITION_STEPS_MAX <= end.steps().len()) {
+            return Err(CommandError::text(
+                "ERR elements were inserted between each other too often here",
+            ));
+        }
         if before.is_none() && after.is_none() {
             self.emit(
                 key,
@@ -470,11 +478,12 @@ impl Txn<'_> {
                     value,
                 },
             );
-            return;
+            return Ok(());
         }
         let id = self.next_fact();
         let at = Position::between(before.as_ref(), after.as_ref(), id);
         self.emit(key, Change::Insert { at, value });
+        Ok(())
     }
 
     /// Removes the elements with these ranks, which are in the list.

@@ -451,6 +451,11 @@ mod tests {
             ),
             ("ZINCRBY z -5 a", "inf"),
             ("ZINCRBY z x a", "-ERR value is not a valid float"),
+            // What was added is more than there is a double for.
+            ("ZADD z -1.7e308 far", ":1"),
+            ("ZINCRBY z 1.7e308 far", "0"),
+            ("ZINCRBY z 1.7e308 far", "1.7e+308"),
+            ("ZINCRBY z 1 far", "1.7e+308"),
         ]);
     }
 

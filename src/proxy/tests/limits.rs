@@ -115,3 +115,28 @@ fn odd_requests_are_answered_as_by_redis() {
     silent.send("CLIENT REPLY OFF\r\nFOO\r\n*x");
     assert_eq!(silent.until("never"), "");
 }
+
+/// Elements that are always put between the two that came last.
+#[test]
+fn a_list_does_not_grow_without_end_by_how_it_is_inserted_into() {
+    let (_, address) = node();
+    let mut a = Client::connect(address);
+    a.check("RPUSH l 0 1", ":2\r\n");
+    let mut refused = None;
+    for number in 2..4_000 {
+        let side = ["BEFORE", "AFTER"][number % 2];
+        let reply = a.ask(&format!("LINSERT l {side} {} {number}", number - 1));
+        if reply != format!(":{}\r\n", number + 1) {
+            refused = Some((number, reply));
+            break;
+        }
+    }
+    let (number, reply) = refused.unwrap();
+    assert_eq!(
+        reply,
+        "-ERR elements were inserted between each other too often here\r\n"
+    );
+    assert!(500 < number, "refused at {number}");
+    a.check("LINSERT l AFTER 0 x", &format!(":{}\r\n", number + 1));
+    a.check("LLEN l", &format!(":{}\r\n", number + 1));
+}

@@ -303,7 +303,10 @@ fn adds_and_edits_are_made_again() {
 #[test]
 fn elements_go_to_their_old_places() {
     let pop = |txn: &mut Txn<'_>, key: &Key<'_>| txn.list_remove(key, 0..1);
-    let insert = |txn: &mut Txn<'_>, key: &Key<'_>| txn.list_insert(key, 1, b"i");
+    let insert = |txn: &mut Txn<'_>, key: &Key<'_>| {
+        let inserted = txn.list_insert(key, 1, b"i");
+        assert!(inserted.is_ok());
+    };
     let write = |txn: &mut Txn<'_>, key: &Key<'_>| txn.list_set(key, 0, b"w");
     check(&[&push("a")], &[&push("b")], &[], "a b");
     check(&[&push("a"), &push("b")], &[&insert], &[], "a i b");
