@@ -77,6 +77,17 @@ impl Index {
         }
     }
 
+    /// How many cells there are; up to three of four are empty.
+    pub(crate) const fn cells(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// The place in a cell, if there is one.
+    pub(crate) fn at(&self, cell: usize) -> Option<u32> {
+        let cell = self.cells.get(cell).copied();
+        cell.filter(|&cell| cell != EMPTY).map(|cell| cell as u32)
+    }
+
     /// Has the processor load the cells of a hash.
     pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(cell) = self.cells.get(self.home(tag(hash))) {

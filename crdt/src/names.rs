@@ -449,17 +449,17 @@ impl<F: Full> Names<F> {
         }
     }
 
-    /// The place of a thing that exists, at random. Costs O(1) expected while a good part of the
-    /// places is in use, as it is unless most things were removed.
+    /// The place of a thing that exists, at random. Costs O(1) expected while a good part of what
+    /// is kept exists, as it does unless most are counters that were removed just now.
     pub(crate) fn random(&self, pick: &mut dyn FnMut(u64) -> u64) -> Option<u32> {
-        let end = u64::from(self.ids_end());
         if self.live == 0 {
             return None;
         }
         let exists = |id: u32| self.at(id).is_some_and(|(_, kept)| kept.exists());
-        let tries = std::iter::repeat_with(|| pick(end) as u32).take(64);
-        if let Some(id) = tries.into_iter().find(|&id| exists(id)) {
-            return Some(id);
+        for _ in 0..64 {
+            if let Some(id) = self.table.random(pick).filter(|&id| exists(id)) {
+                return Some(id);
+            }
         }
         let nth = pick(self.live().max(1) as u64) as usize;
         (0..self.ids_end()).filter(|&id| exists(id)).nth(nth)
@@ -531,4 +531,54 @@ fn wants_settling<F: Full>(full: &mut F) -> bool {
     let wants = !register.queued && register.is_unsettled(exists);
     register.queued |= wants;
     wants
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::effect::Change;
+    use crate::origin::{Epoch, Origin, Region};
+    use crate::slot::{SLOTS, Seed, Slot};
+    use crate::stamp::{Stamp, Time};
+    use crate::state::State;
+
+    /// Whoever pops from a set until nothing is left must not look at all places for each of the
+    /// last members.
+    #[test]
+    fn a_pick_takes_few_tries_where_most_are_gone() {
+        let mut state = State::new(
+            Seed::from_text(b"test"),
+            Slot::new(0).unwrap(),
+            SLOTS,
+            false,
+        );
+        let origin = Origin::new(Region::new(1).unwrap(), Epoch(1));
+        let key = state.seed().key(b"s");
+        let names: Vec<String> = (0..20_000).map(|number: u32| number.to_string()).collect();
+        let mut change = |at, change: &Change<'_>| {
+            let time = Time(at);
+            let op = state.begin(Stamp { time, origin }, None);
+            state.apply(op, 0, &key, change);
+        };
+        for (at, member) in (1..).zip(&names) {
+            let member = member.as_bytes();
+            change(at, &Change::MemberAdd { member });
+        }
+        for (at, member) in (names.len() as u64 + 1..).zip(&names[3..19_990]) {
+            let member = member.as_bytes();
+            change(at, &Change::MemberRemove { member });
+        }
+        let (mut last, mut picks) = (1_u64, 0);
+        let mut found = std::collections::BTreeMap::new();
+        for _ in 0..1_000 {
+            let member = state.set(&key).unwrap().random(&mut |below| {
+                picks += 1;
+                last = last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (last >> 33) % below
+            });
+            *found.entry(member.unwrap().to_vec()).or_insert(0) += 1;
+        }
+        assert!(picks < 5_000, "{picks} picks");
+        assert_eq!(found.len(), 13);
+        assert!(found.values().all(|&times| 30 < times), "{found:?}");
+    }
 }

@@ -199,6 +199,15 @@ impl<N: Named> Table<N> {
         self.entries.get(id)
     }
 
+    /// A place picked at random, each in use as likely as any other: by the cells of the index, a
+    /// good part of which is taken however many entries have gone. `None` is bad luck.
+    pub(crate) fn random(&self, pick: &mut dyn FnMut(u64) -> u64) -> Option<u32> {
+        if self.index.is_there() {
+            return self.index.at(pick(self.index.cells() as u64) as usize);
+        }
+        Some(pick(self.entries.ids_end().into()) as u32)
+    }
+
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut ThinBytes> {
         self.entries.get_mut(id)
     }
