@@ -14,15 +14,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ahead::{Ahead, Batch};
-use super::execute::{Blocking, Step, execute};
+use super::blocking::Blocking;
+use super::execute::{Step, execute};
 use super::output::Patience;
 use super::stats::Tally;
 use super::stay::Stay;
 use super::{Server, buffers};
 use crate::clock;
-use crate::command::{Args, CommandError, Reply, Run, Wait};
+use crate::command::{CommandError, Reply};
 use crate::limits;
-use crate::resp::{Decoder, Protocol, ProtocolError, Rules};
+use crate::resp::{Decoder, ProtocolError, Rules};
 use crate::session::{Client, Pending, Replies, Session, Unblock};
 use crate::shard::panic_text;
 
@@ -51,12 +52,22 @@ pub(super) async fn serve(server: Arc<Server>, mut stream: TcpStream, mut sessio
 }
 
 /// What is counted while the requests of one wake-up run.
+#[derive(Default)]
 struct Turn {
     batch_ms: u64,
     batch_ns: u64,
     /// When the command that runs began.
     started_ns: u64,
     tally: Tally,
+}
+
+impl Turn {
+    /// A batch begins to run: the one before it may have waited, and so has this one, for its keys.
+    fn begin(&mut self, client: &Client) {
+        (self.batch_ms, self.batch_ns) = (clock::now_ms(), clock::monotonic_ns());
+        self.started_ns = self.batch_ns;
+        client.active_ms.store(self.batch_ms, Ordering::Relaxed);
+    }
 }
 
 /// What a client is told whose command has panicked.
@@ -160,19 +171,15 @@ impl Connection {
     ) -> io::Result<()> {
         let mut input = std::mem::take(&mut self.input);
         let mut done = 0;
-        let (batch_ms, batch_ns) = (clock::now_ms(), clock::monotonic_ns());
-        session.client.active_ms.store(batch_ms, Ordering::Relaxed);
-        let mut turn = Turn {
-            batch_ms,
-            batch_ns,
-            started_ns: batch_ns,
-            tally: Tally::default(),
-        };
+        let mut turn = Turn::default();
         while !session.closing {
             let mut batch = Batch::take();
             let malformed = self.look_ahead(server, session, &mut input[done..], &mut batch);
             batch.approach(&input[done..], &server.shards).await;
             let mut rest = batch.requests();
+            if !rest.is_empty() {
+                turn.begin(&session.client);
+            }
             while !rest.is_empty() && !session.closing {
                 let (count, step) = self.run_some(server, session, &mut turn, rest, &input[done..]);
                 rest = &rest[count..];
@@ -273,12 +280,12 @@ impl Connection {
             server.slow.note(took_ns, &session.client, &arguments);
             turn.tally.count(&server.stats, session.command, took_ns);
             turn.started_ns = now_ns;
-            if session.replies != Replies::On {
+            let waits = session.pending.is_some() || !matches!(step, Step::Next);
+            if session.replies != Replies::On && !waits {
                 self.hush(session);
             }
-            let is_over = session.closing || session.pending.is_some();
             let is_full = limits::REPLY_FLUSH_BYTES < self.output.len();
-            if is_over || is_full || !matches!(step, Step::Next) {
+            if session.closing || waits || is_full {
                 return (at + 1, step);
             }
         }
@@ -300,12 +307,16 @@ impl Connection {
             }
             Step::Block(blocking) => {
                 self.flush(server, stream, &session.client).await?;
+                self.whole = self.output.len();
                 self.block(server, stream, session, blocking).await?;
+                self.hush(session);
             }
             Step::Next => {
                 if let Some(pending) = session.pending.take() {
                     self.flush(server, stream, &session.client).await?;
+                    self.whole = self.output.len();
                     self.wait(server, stream, session, pending).await?;
+                    self.hush(session);
                 }
             }
         }
@@ -400,11 +411,13 @@ impl Connection {
             (facts.blocked, facts.unblocked) = (true, None);
         }
         let keys = blocking.keys.clone();
-        let mut retry = retry(blocking, session.protocol, sender, server);
+        let mut retry = blocking.retry(session.protocol, sender, server);
         // What came since the command found nothing is not missed: one more try, under the lock
         // under which it begins to wait.
         let begun = server.shards.serve(shard).map(|mut shard| {
-            let served = shard.transact(clock::now_ms(), None, |txn| retry(txn));
+            let served = shard.transact(clock::now_ms(), None, |txn| {
+                keys.iter().any(|key| retry(txn, key))
+            });
             (!served).then(|| shard.wait(keys, retry))
         });
         let id = begun.unwrap_or_default();
@@ -494,38 +507,6 @@ impl Drop for Waiting<'_> {
             .shards
             .with(self.shard, |shard| shard.stop_waiting(self.id));
     }
-}
-
-/// What the shard does when a key is touched: tries the command, and sends the reply if it is done.
-fn retry(
-    blocking: Blocking,
-    protocol: Protocol,
-    sender: oneshot::Sender<Vec<u8>>,
-    server: &Arc<Server>,
-) -> crate::shard::Retry {
-    let mut sender = Some(sender);
-    let server = Arc::downgrade(server);
-    Box::new(move |txn| {
-        if sender.as_ref().is_none_or(oneshot::Sender::is_closed) {
-            return true;
-        }
-        let Run::Wait(handler) = blocking.command.run else {
-            return true;
-        };
-        let arguments: Vec<&[u8]> = blocking.arguments.iter().map(AsRef::as_ref).collect();
-        let mut out = Vec::new();
-        let mut reply = Reply::new(&mut out, protocol);
-        match handler(txn, &mut Args::new(&arguments), &mut reply) {
-            // A key of another type has come: it is not what is waited for.
-            Ok(Wait::Block) | Err(CommandError::WrongType) => return false,
-            Ok(Wait::Done) => {}
-            Err(error) => reply.error(&error),
-        }
-        if let Some(server) = server.upgrade() {
-            server.wrote();
-        }
-        sender.take().is_none_or(|sender| sender.send(out).is_ok())
-    })
 }
 
 /// How often a pending reply is tried at least: what it waits for may be nothing but time.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crdt::{Key, Slot};
 use smallvec::SmallVec;
 
+use super::blocking::Blocking;
 use super::held::Held;
 use super::{Call, Server};
 use crate::command::{
@@ -24,21 +25,6 @@ pub(super) enum Step {
     Block(Blocking),
     /// Clients are paused: it is to be tried again after so many milliseconds, or sooner.
     Pause(u64),
-}
-
-/// A command that waits.
-#[derive(Debug)]
-pub(super) struct Blocking {
-    /// Its row.
-    pub(super) command: &'static Command,
-    /// Its arguments, owned.
-    pub(super) arguments: Vec<Box<[u8]>>,
-    /// The shard of its keys.
-    pub(super) shard: usize,
-    /// Its keys.
-    pub(super) keys: Vec<Box<[u8]>>,
-    /// Seconds, 0 for ever.
-    pub(super) timeout_s: f64,
 }
 
 /// What a client asks for.
@@ -271,18 +257,8 @@ fn run(
             if done == Wait::Done {
                 return Ok(Step::Next);
             }
-            let mut keys: Vec<Box<[u8]>> = Vec::new();
-            command
-                .keys
-                .places(arguments, |place| keys.push(arguments[place].into()));
-            let arguments = arguments.iter().map(|&argument| argument.into()).collect();
-            Ok(Step::Block(Blocking {
-                command,
-                arguments,
-                shard: route.shard,
-                keys,
-                timeout_s,
-            }))
+            let blocking = Blocking::new(command, arguments, route.shard, timeout_s);
+            Ok(Step::Block(blocking))
         }
         Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
             if apart && command.writes() && call.server.settings.read().active_active {

@@ -5,6 +5,7 @@
 //! connections run in the same wake-up, and writes all replies at once.
 
 mod ahead;
+mod blocking;
 mod buffers;
 mod connection;
 mod execute;

@@ -220,14 +220,17 @@ mod tests {
         let held = Arc::clone(&alive);
         a.wait(
             vec![b"l".as_slice().into()],
-            Box::new(move |_| Arc::strong_count(&held) == 0),
+            Box::new(move |_, _| Arc::strong_count(&held) == 0),
         );
         a.poison(b"poison");
         assert!(panics(|| set(&mut a, b"poison")));
         assert_eq!((a.waiting(), Arc::strong_count(&alive)), (0, 1));
         // One whose own try panics ends alone.
         let mut b = shard(1);
-        b.wait(vec![b"l".as_slice().into()], Box::new(|_| panic!("a bug")));
+        b.wait(
+            vec![b"l".as_slice().into()],
+            Box::new(|_, _| panic!("a bug")),
+        );
         set(&mut b, b"l");
         assert!(b.is_in_service());
         assert_eq!((b.waiting(), b.len(NOW_MS)), (0, 1));

@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Shard;
 use super::txn::Txn;
 
-/// Tries the command again. Returns whether it was served (or has nobody left to serve).
-pub type Retry = Box<dyn FnMut(&mut Txn<'_>) -> bool + Send>;
+/// Tries the command again, with the key that was touched. Returns whether it was served (or has
+/// nobody left to serve).
+pub type Retry = Box<dyn FnMut(&mut Txn<'_>, &[u8]) -> bool + Send>;
 
 struct Waiter {
     keys: Vec<Box<[u8]>>,
@@ -64,7 +65,8 @@ impl Waiters {
     }
 
     pub(super) fn touch(&mut self, name: &[u8]) {
-        if !self.by_key.is_empty() && self.by_key.contains_key(name) {
+        let is_last = self.ready.back().is_some_and(|last| **last == *name);
+        if !self.by_key.is_empty() && !is_last && self.by_key.contains_key(name) {
             self.ready.push_back(name.into());
         }
     }
@@ -97,10 +99,14 @@ impl Shard {
         {
             let ids = self.waiters.by_key.get(&key).cloned().unwrap_or_default();
             for id in ids {
+                // With many who wait and one element for them, most would be asked in vain.
+                if !self.has(&key, now_ms) {
+                    break;
+                }
                 let Some(mut waiter) = self.waiters.waiting.remove(&id) else {
                     continue;
                 };
-                let served = self.try_to_serve(now_ms, &mut waiter.retry);
+                let served = self.try_to_serve(now_ms, &key, &mut waiter.retry);
                 self.waiters.waiting.insert(id, waiter);
                 if served {
                     self.waiters.remove(id);
@@ -109,8 +115,13 @@ impl Shard {
         }
     }
 
+    fn has(&self, name: &[u8], now_ms: u64) -> bool {
+        let key = self.state.seed().key(name);
+        self.state.kind(&key, now_ms).is_some()
+    }
+
     /// A panic is the end of this client's waiting: whoever touched the key has done nothing wrong.
-    fn try_to_serve(&mut self, now_ms: u64, retry: &mut Retry) -> bool {
+    fn try_to_serve(&mut self, now_ms: u64, key: &[u8], retry: &mut Retry) -> bool {
         let tried = catch_unwind(AssertUnwindSafe(|| {
             let mut txn = Txn {
                 shard: self,
@@ -118,7 +129,7 @@ impl Shard {
                 first: None,
                 op: None,
             };
-            let served = retry(&mut txn);
+            let served = retry(&mut txn, key);
             txn.finish();
             served
         }));
@@ -132,5 +143,44 @@ impl Shard {
     /// Ends all waiting, for nothing will come any more.
     pub(super) fn dismiss_waiters(&mut self) {
         self.waiters = Waiters::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crdt::End;
+
+    use super::*;
+    use crate::shard::testing::{NOW_MS, shard};
+
+    /// With a thousand workers at one queue a push must not ask them all.
+    #[test]
+    fn nobody_is_tried_once_the_key_is_gone() {
+        let mut a = shard(1);
+        let tries = Arc::new(AtomicUsize::new(0));
+        for _ in 0..100 {
+            let tries = Arc::clone(&tries);
+            let retry: Retry = Box::new(move |txn, name| {
+                tries.fetch_add(1, Ordering::Relaxed);
+                let key = txn.key(name);
+                let is_there = txn.list(&key).is_ok_and(|list| list.is_some());
+                if is_there {
+                    txn.list_remove(&key, 0..1);
+                }
+                is_there
+            });
+            a.wait(vec![b"l".as_slice().into()], retry);
+        }
+        for pushed in 1..=3_usize {
+            a.transact(NOW_MS, None, |txn| {
+                let key = txn.key(b"l");
+                txn.list_push(&key, End::Tail, &vec![&b"v"[..]; pushed]);
+            });
+        }
+        assert_eq!((a.waiting(), a.len(NOW_MS)), (94, 0));
+        assert_eq!(tries.load(Ordering::Relaxed), 6);
     }
 }

@@ -3,6 +3,7 @@
 mod clock;
 mod limits;
 mod panics;
+mod pipelines;
 mod whole;
 
 use std::io::{Read, Write};
