@@ -43,7 +43,7 @@ impl Number {
     /// The whole of it as an integer, if it is one.
     pub const fn as_integer(self) -> Option<i128> {
         if self.dec % DECIMAL_ONE == 0 {
-            Some(self.int + self.dec / DECIMAL_ONE)
+            Some(self.int.saturating_add(self.dec / DECIMAL_ONE))
         } else {
             None
         }

@@ -57,7 +57,9 @@ fn add(txn: &mut Txn<'_>, name: &[u8], by: i64, reply: &mut Reply<'_>) -> Outcom
     let before = txn.integer(&key)?;
     let after = before.checked_add(by).ok_or(CommandError::Overflow)?;
     txn.string_add(&key, Number::int(by.into()));
-    reply.int(after);
+    // What is read may stand for a sum that is further out, by increments of several regions.
+    let is_edge = before == i64::MIN || before == i64::MAX;
+    reply.int(if is_edge { txn.integer(&key)? } else { after });
     Ok(())
 }
 
@@ -109,4 +111,41 @@ pub(super) fn sum_of(text: &[u8], by: &[u8]) -> Result<Sum, CommandError> {
         return Err(CommandError::NanOrInfinity);
     }
     Ok(Sum::Whole(format!("{total}").into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{NOW_MS, check_at, exchange, shard_of};
+
+    /// Two regions have added up to more than a reply can say.
+    #[test]
+    fn a_reply_of_what_is_out_of_range_says_what_is_read() {
+        let (mut a, mut b) = (shard_of(1), shard_of(2));
+        let most = "9223372036854775807";
+        for shard in [&mut a, &mut b] {
+            check_at(
+                shard,
+                NOW_MS,
+                &[("INCRBY k 9223372036854775800", ":9223372036854775800")],
+            );
+            let line = "HINCRBY h f 9223372036854775800";
+            check_at(shard, NOW_MS, &[(line, ":9223372036854775800")]);
+        }
+        exchange(&mut a, &mut b);
+        let overflow = "-ERR increment or decrement would overflow";
+        check_at(
+            &mut a,
+            NOW_MS,
+            &[
+                ("INCR k", overflow),
+                ("DECR k", &format!(":{most}")),
+                ("GET k", most),
+                ("HINCRBY h f -1", &format!(":{most}")),
+                ("HGET h f", most),
+                ("DECRBY k 9223372036854775807", ":9223372036854775792"),
+                ("DECR k", ":9223372036854775791"),
+                ("GET k", "9223372036854775791"),
+            ],
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crdt::{Attached, Deadline, FieldValue, Number, parse_decimal, parse_integer};
+use crdt::{Attached, Deadline, FieldValue, Key, Number, parse_decimal, parse_integer};
 
 use super::counter::{Sum, sum_of};
 use super::number::parse_f64;
@@ -229,14 +229,24 @@ fn hdel(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
 fn hincrby(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let key = txn.key(args.next()?);
     let (field, by) = (args.next()?, args.int()?);
-    let before = match txn.hash(&key)?.and_then(|hash| hash.get(field)) {
-        Some(text) => parse_integer(&text).ok_or(CommandError::HashNotAnInteger)?,
-        None => 0,
-    };
+    let before = field_integer(txn, &key, field)?;
     let after = before.checked_add(by).ok_or(CommandError::Overflow)?;
     txn.hash_add(&key, field, Number::int(by.into()));
-    reply.int(after);
+    // What is read may stand for a sum that is further out, by increments of several regions.
+    let is_edge = before == i64::MIN || before == i64::MAX;
+    reply.int(if is_edge {
+        field_integer(txn, &key, field)?
+    } else {
+        after
+    });
     Ok(())
+}
+
+fn field_integer(txn: &Txn<'_>, key: &Key<'_>, field: &[u8]) -> Result<i64, CommandError> {
+    let text = txn.hash(key)?.and_then(|hash| hash.get(field));
+    text.map_or(Ok(0), |text| {
+        parse_integer(&text).ok_or(CommandError::HashNotAnInteger)
+    })
 }
 
 fn hincrbyfloat(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

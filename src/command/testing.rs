@@ -1,25 +1,57 @@
 //! Runs commands on a shard of a single region, for the tests of the families.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crdt::{Epoch, Origin, Region, SLOTS, Seed, Slot};
+use geo::proto::Offer;
 
 use super::{Args, Reply, Run, Wait, table};
+use crate::oplog::Budget;
 use crate::resp::Protocol;
-use crate::shard::{Identity, Shard};
+use crate::shard::{Identity, Peers, Shard};
 
 /// What the commands see as now.
 pub(super) const NOW_MS: u64 = 1_800_000_000_000;
 
-/// A shard with all slots.
-pub(super) fn shard() -> Shard {
-    let region = Region::new(1).expect("1 is a region");
-    let identity = Identity {
+fn identity(region: Region, alone: bool) -> Identity {
+    Identity {
         number: 0,
         first: Slot::new(0).expect("0 is a slot"),
         slots: SLOTS,
         origin: Origin::new(region, Epoch(1)),
-        alone: true,
+        alone,
+    }
+}
+
+/// A shard with all slots.
+pub(super) fn shard() -> Shard {
+    let region = Region::new(1).expect("1 is a region");
+    Shard::new(identity(region, true), Seed::from_text(b"test"), 1)
+}
+
+/// The shard of one of two regions.
+pub(super) fn shard_of(id: u8) -> Shard {
+    let regions = [1, 2].map(|id| Region::new(id).expect("not 0"));
+    let peers = Peers {
+        members: BTreeSet::from(regions),
+        clock_drift_max_ms: 500,
+        budget: Arc::new(Budget::new(1 << 20)),
     };
-    Shard::new(identity, Seed::from_text(b"test"), 1)
+    let identity = identity(regions[usize::from(id) - 1], false);
+    Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)
+}
+
+/// Carries what the shards of two regions have written to the other one.
+pub(super) fn exchange(a: &mut Shard, b: &mut Shard) {
+    let frames = [a.seal(), b.seal()];
+    for (frame, to) in frames.into_iter().zip([b, a]) {
+        if let Some(frame) = frame {
+            let from = frame.origin().region;
+            let answer = to.offer(frame, from, NOW_MS);
+            assert_eq!(answer, Offer::Ready, "from {from}");
+        }
+    }
 }
 
 /// Runs each line on the same new shard, and compares the replies as [`run`] writes them.
