@@ -289,6 +289,13 @@ mod tests {
     const BAD_OFFSET: &str = "-ERR bit offset is not an integer or out of range";
 
     #[test]
+    fn a_string_may_be_as_long_as_an_argument() {
+        let most = crate::limits::BULK_BYTES_MAX as u64;
+        assert!(super::super::string::check_length(most).is_ok());
+        assert!(super::super::string::check_length(most + 1).is_err());
+    }
+
+    #[test]
     fn bits_are_set_and_read() {
         check(&[
             ("SETBIT b 7 1", ":0"),

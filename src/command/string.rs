@@ -401,7 +401,7 @@ fn strlen(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 /// Refuses what would make a string longer than an argument can be.
 pub(super) fn check_length(length: u64) -> Outcome {
-    if limits::STRING_BYTES_MAX as u64 <= length {
+    if (limits::STRING_BYTES_MAX as u64) < length {
         return Err(CommandError::StringTooLong);
     }
     Ok(())
