@@ -306,7 +306,7 @@ impl<F: Full> Names<F> {
         let queue = !cx.alone && wants_settling(full);
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
         self.live = self.live + u32::from(after.exists) - u32::from(before.exists);
-        let id = self.keep(thing, found, place, cx.seed);
+        let id = self.keep(thing, found, place, cx);
         Updated {
             id,
             before,
@@ -381,7 +381,7 @@ impl<F: Full> Names<F> {
             },
             "settling is unseen"
         );
-        let id = self.keep(thing, Some(id), place, cx.seed);
+        let id = self.keep(thing, Some(id), place, cx);
         Some(Updated {
             id,
             before,
@@ -391,12 +391,13 @@ impl<F: Full> Names<F> {
     }
 
     /// Puts a thing that is in the slab at `place` where it belongs now: nowhere, in a compact
-    /// entry, or there.
-    fn keep(&mut self, thing: Thing<'_>, found: Option<u32>, place: u32, seed: &Seed) -> u32 {
+    /// entry, or there. What the op goes on with keeps its place, so that walks do not miss it.
+    fn keep(&mut self, thing: Thing<'_>, found: Option<u32>, place: u32, cx: &Context<'_>) -> u32 {
+        let (seed, goes_on) = (cx.seed, cx.alone && cx.goes_on && found.is_some());
         let full = self.full.get(place).expect("kept there");
         let entry = match full.register() {
             _ if full.is_more_than_register() => None,
-            Some(register) if register.is_void() => {
+            Some(register) if register.is_void() && !goes_on => {
                 self.full.remove(place);
                 if let Some(id) = found {
                     self.table.remove(id, thing.hash);

@@ -364,7 +364,7 @@ fn zscan(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check;
+    use super::super::testing::{check, run, shard};
 
     const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
     const NOT_COMPATIBLE: &str =
@@ -457,6 +457,21 @@ mod tests {
             ("ZINCRBY z 1.7e308 far", "1.7e+308"),
             ("ZINCRBY z 1 far", "1.7e+308"),
         ]);
+    }
+
+    #[test]
+    fn a_walk_finds_a_score_that_was_added_to_and_then_set() {
+        let mut shard = shard();
+        let names: Vec<String> = (0..500).map(|number| format!("m{number}")).collect();
+        let add = names.join(" 1 ");
+        let remove = names.join(" ");
+        assert_eq!(run(&mut shard, &format!("ZADD z 1 {add}")), ":500");
+        assert_eq!(run(&mut shard, "ZINCRBY z 1 x"), "1");
+        let begun = run(&mut shard, "ZSCAN z 0 COUNT 10");
+        assert!(begun.starts_with("[10 "), "{begun}");
+        assert_eq!(run(&mut shard, &format!("ZREM z {remove}")), ":500");
+        assert_eq!(run(&mut shard, "ZADD z 5 x"), ":0");
+        assert_eq!(run(&mut shard, "ZSCAN z 10 COUNT 1000"), "[0 [x 5]]");
     }
 
     #[test]
