@@ -46,6 +46,9 @@ pub enum Ended {
     /// The same peer has connected anew.
     #[error("replaced by a newer connection")]
     Replaced,
+    /// The peer has started, and wants to be called.
+    #[error("the peer has started anew")]
+    PeerStarted,
     /// Nothing comes any more.
     #[error("the connection is lost: {0}")]
     Lost(String),
@@ -108,7 +111,7 @@ impl Ended {
     fn code(&self) -> VarInt {
         VarInt::from_u32(match self {
             Self::Stopped => STOPPED,
-            Self::Replaced => REPLACED,
+            Self::Replaced | Self::PeerStarted => REPLACED,
             Self::Malformed(_) => MALFORMED,
             Self::Rejected(_) => REJECTED,
             Self::Refused(_) => REFUSED,

@@ -1,8 +1,10 @@
 //! The driver of links over QUIC: sockets, certificates, connections, and nothing else.
 //!
 //! A [`Net`] keeps one connection with every peer: the node of the region with the lower number
-//! calls, the other answers. It hands the bytes that come to the peer's [`Handler`] and asks it for
-//! what to send; what the bytes mean it does not know. A peer is who its certificate says it is.
+//! calls, the other answers. When that one starts it knocks at its callers, so that they call at
+//! once, rather than when they next try or find the connection with its last life dead. A net hands
+//! the bytes that come to the peer's [`Handler`] and asks it for what to send; what the bytes mean
+//! it does not know. A peer is who its certificate says it is.
 //!
 //! Promises: messages arrive whole and in order, frames whole and in order within their lane, and a
 //! handler is never called for a connection after [`Handler::disconnected`]. A dead peer is noticed
@@ -100,7 +102,7 @@ pub struct Reject {
 pub struct PeerConfig {
     /// Which region.
     pub region: Region,
-    /// Where it is, `host:port`; looked up again for every call. Not used if it calls us.
+    /// Where it is, `host:port`; looked up again for every call. If it calls us, only to knock.
     pub address: String,
     /// Our side of the link.
     pub handler: Arc<dyn Handler>,

@@ -96,6 +96,8 @@ struct Link {
     newest: Mutex<Option<Connection>>,
     /// There is one.
     arrived: Notify,
+    /// It has started, and wants to be called.
+    knocked: Notify,
 }
 
 impl Net {
@@ -137,15 +139,16 @@ impl Net {
                 waker: peer.waker,
                 limits,
             };
+            let client = endpoint::client(&shared.identity, config.tuning, peer.region)?;
+            let caller = Caller {
+                endpoint: endpoint.clone(),
+                client,
+                address: peer.address,
+            };
             if config.own < peer.region {
-                let client = endpoint::client(&shared.identity, config.tuning, peer.region)?;
-                let caller = Caller {
-                    endpoint: endpoint.clone(),
-                    client,
-                    address: peer.address,
-                };
                 tasks.spawn(call(link, session, caller, stopped.clone()));
             } else {
+                tasks.spawn(knock(caller, stopped.clone()));
                 tasks.spawn(answer(link, session, stopped.clone()));
             }
         }
@@ -213,6 +216,7 @@ impl Link {
             current: Mutex::default(),
             newest: Mutex::default(),
             arrived: Notify::new(),
+            knocked: Notify::new(),
         }
     }
 
@@ -257,7 +261,7 @@ impl Link {
     fn take_note(&self, ended: &Ended) {
         match ended {
             Ended::Stopped | Ended::Replaced => return,
-            Ended::PeerStopped => {
+            Ended::PeerStopped | Ended::PeerStarted => {
                 tracing::info!(peer = %self.region, "{ended}");
                 return;
             }
@@ -325,17 +329,23 @@ async fn call(link: Arc<Link>, session: Session, caller: Caller, mut stop: watch
     loop {
         let attempt = tokio::select! {
             () = stopping(&mut stop) => return,
+            () = link.knocked.notified() => continue, // The first packets of this call are lost.
             attempt = caller.connect() => attempt,
         };
         let wait = match attempt {
             Ok(connection) => {
                 let interrupted = async {
-                    stopping(&mut stop).await;
-                    Ended::Stopped
+                    tokio::select! {
+                        () = stopping(&mut stop) => Ended::Stopped,
+                        () = link.knocked.notified() => Ended::PeerStarted,
+                    }
                 };
                 let ended = link
                     .run(&session, connection, Side::Caller, interrupted)
                     .await;
+                if ended == Ended::PeerStarted {
+                    continue;
+                }
                 backoff.ended(&ended, fastrand::f64())
             }
             Err(reason) => {
@@ -346,8 +356,27 @@ async fn call(link: Arc<Link>, session: Session, caller: Caller, mut stop: watch
         };
         tokio::select! {
             () = stopping(&mut stop) => return,
+            () = link.knocked.notified() => backoff = Backoff::default(),
             () = sleep(wait) => {}
         }
+    }
+}
+
+/// Tells a peer that calls us that we have started: it may take a connection with our last life for
+/// alive, or have called too early. It ends our call, and calls. Where it does not hear us it is
+/// not there, and calls when it is, or finds out by itself.
+async fn knock(caller: Caller, mut stop: watch::Receiver<bool>) {
+    let heard = async {
+        match caller.connect().await {
+            Ok(connection) => {
+                let _ = timeout(HANDSHAKE_TIMEOUT, connection.closed()).await;
+            }
+            Err(reason) => tracing::debug!(peer = caller.address, "not heard: {reason}"),
+        }
+    };
+    tokio::select! {
+        () = stopping(&mut stop) => {}
+        () = heard => {}
     }
 }
 
@@ -421,14 +450,7 @@ impl Shared {
             .map_err(|problem| problem.to_string())?;
         let region = peer.get().region;
         let link = self.peers.get(&region);
-        let link = link.ok_or_else(|| format!("region {region} is no peer of region {}", self.own));
-        if self.own < region {
-            return Err(format!(
-                "region {} calls region {region}, not the other way",
-                self.own
-            ));
-        }
-        link
+        link.ok_or_else(|| format!("region {region} is no peer of region {}", self.own))
     }
 }
 
@@ -463,6 +485,13 @@ async fn shake_hands(incoming: Incoming, shared: Arc<Shared>) {
         }
     };
     match shared.link_of(&connection) {
+        Ok(link) if shared.own < link.region => {
+            // Whoever means to stay is told who is to call.
+            let (own, peer) = (shared.own, link.region);
+            let reason = format!("region {own} calls region {peer}, not the other way");
+            Ended::Refused(reason).close(&connection);
+            link.knocked.notify_one();
+        }
         Ok(link) => {
             if let Some(older) = lock(&link.newest).replace(connection) {
                 Ended::Replaced.close(&older);

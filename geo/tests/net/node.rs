@@ -184,15 +184,20 @@ impl Node {
         )
     }
 
-    /// The same where another has been, whose socket may take a moment to close.
-    pub(super) async fn us_at(authority: &Authority, address: SocketAddr) -> Self {
+    /// The same where another has been, whose socket may take a moment to close, and with region 1
+    /// at `caller`.
+    pub(super) async fn us_at(
+        authority: &Authority,
+        address: SocketAddr,
+        caller: SocketAddr,
+    ) -> Self {
         eventually("the address is free", || {
             std::net::UdpSocket::bind(address).is_ok()
         })
         .await;
         let mut config = config(2, authority.node("us"), directory("db"));
         config.listen = address;
-        Self::start(config, &[(1, nowhere())])
+        Self::start(config, &[(1, caller)])
     }
 
     /// Region 1, `eu`, which calls region 2.

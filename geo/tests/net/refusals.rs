@@ -41,17 +41,20 @@ async fn an_unknown_region_is_refused() {
 }
 
 #[tokio::test]
-async fn a_region_that_should_be_called_is_refused() {
+async fn a_region_that_should_be_called_is_told() {
     let authority = Authority::new();
     let peers = [(1, nowhere()), (3, nowhere())];
     let us = Node::start(config(2, authority.node("us"), directory("db")), &peers);
     let mut theirs = directory("db");
     theirs.regions.insert("us".to_owned(), region(4)); // So that 3 believes that it should call.
-    let _ap = Node::start(
+    let ap = Node::start(
         config(3, authority.node("ap"), theirs),
         &[(4, us.address())],
     );
-    eventually("it is refused", || 0 < us.net.strangers().refused).await;
+    eventually("it is refused", || {
+        0 < ap.net.peer(region(4)).unwrap().counts.refused
+    })
+    .await;
     assert_eq!(us.side(3).connections(), 0);
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use geo::net::{Ended, Transmit};
 
 use super::certificates::{Authority, region};
-use super::node::{Node, eventually, frame, now, pair};
+use super::node::{Node, eventually, frame, now, nowhere, pair};
 use super::relay::{Path, Relay};
 
 const MIB: usize = 1 << 20;
@@ -133,7 +133,7 @@ async fn a_peer_that_returns_is_called_again() {
     let address = us.address();
     us.net.stop().await;
     eventually("it is gone", || !eu.side(2).is_up()).await;
-    let us = Node::us_at(&authority, address).await;
+    let us = Node::us_at(&authority, address, nowhere()).await;
     eventually("it is linked again", || {
         eu.side(2).is_up() && us.side(1).is_up()
     })
@@ -144,6 +144,34 @@ async fn a_peer_that_returns_is_called_again() {
     })
     .await;
     assert_eq!(eu.net.peer(region(2)).unwrap().counts.connected, 2);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_again_is_called_at_once() {
+    let authority = Authority::new();
+    let us = Node::us(&authority);
+    let address = us.address();
+    let path = Path {
+        delay: Duration::ZERO,
+        loss: 0.0,
+        packet_bytes_max: 1_472,
+    };
+    let relay = Relay::start(path, address);
+    let eu = Node::eu_calling(&authority, relay.address);
+    eventually("both are linked", || {
+        eu.side(2).is_up() && us.side(1).is_up()
+    })
+    .await;
+    relay.set_cut(true); // It cannot say goodbye.
+    drop(us);
+    let us = Node::us_at(&authority, address, eu.address()).await;
+    eventually("the old connection has ended", || !eu.side(2).is_up()).await;
+    relay.set_cut(false);
+    eventually("it is linked again", || {
+        eu.side(2).is_up() && us.side(1).is_up()
+    })
+    .await;
+    assert_eq!(eu.side(2).endings(), [Ended::PeerStarted]);
 }
 
 #[tokio::test]
