@@ -183,6 +183,11 @@ impl PeerLink {
                 shard,
                 "the log no longer reaches back to what this region lacks: it gets nothing more of this shard"
             ),
+            Event::Unreachable { shards } => tracing::error!(
+                region,
+                ?shards,
+                "the log of this region no longer reaches back to what we lack"
+            ),
             Event::Late(frame) => tracing::warn!(
                 region,
                 origin = %frame.origin(),

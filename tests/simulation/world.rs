@@ -173,7 +173,10 @@ impl World {
                 Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
                 Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
                 Event::Behind { shard } => panic!("the log of shard {shard} has no bound here"),
-                Event::Up | Event::Late(_) | Event::Refused { .. } => {}
+                Event::Unreachable { .. }
+                | Event::Up
+                | Event::Late(_)
+                | Event::Refused { .. } => {}
             }
         }
     }

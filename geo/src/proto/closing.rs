@@ -7,6 +7,9 @@
 //! ops up to it may come from anybody, and whoever holds it closes the origin. Every start of a
 //! region closes what was before, also the first, when that is nothing.
 //!
+//! What one region has closed may be closed by any that holds as much: so one that starts with
+//! nothing closes what was closed before, though a region be down that took part in it.
+//!
 //! All regions must close an origin at the same time, or one would hold ops that another takes for
 //! held. So an announcement counts only if it was made by a region that knew of every epoch that we
 //! know of: what a region got from a life that has ended since, and with it its announcement, is
@@ -30,6 +33,8 @@ pub(super) struct Closing {
     newest: BTreeMap<Region, Epoch>,
     /// The latest announcement of one region (first) about another (second).
     said: BTreeMap<(Region, Region), Announcement>,
+    /// Below which epochs one region (first) has closed the origins of another (second).
+    floors: BTreeMap<(Region, Region), Epoch>,
     /// Where origins were closed.
     closed: BTreeMap<Origin, Time>,
     /// Below these, origins are forgotten.
@@ -57,6 +62,7 @@ impl Closing {
         if news {
             self.newest.insert(origin.region, origin.epoch);
             self.said.retain(|(who, _), _| *who != origin.region);
+            self.floors.retain(|(who, _), _| *who != origin.region);
         }
         news
     }
@@ -88,6 +94,29 @@ impl Closing {
                 news
             }
         }
+    }
+
+    /// Takes below which epochs region `who` has closed origins. Returns whether that is news.
+    pub(super) fn take_floors(&mut self, who: Region, applied: &Version) -> bool {
+        let mut news = false;
+        for (region, floor) in applied.floors() {
+            let known = self.floors.entry((who, region)).or_default();
+            news |= *known < floor;
+            *known = floor.max(*known);
+        }
+        news
+    }
+
+    /// The origins of a region that other regions have closed, and where these end: for one that
+    /// has started with nothing, and may not hear for long from all that took part.
+    pub(super) fn ends_elsewhere(&self, region: Region) -> Vec<(Epoch, BTreeMap<Origin, Time>)> {
+        let of_region = self.floors.iter().filter(|((_, of), _)| *of == region);
+        let ends = of_region.filter_map(|(key, &below)| {
+            let held = self.said.get(key)?.held.iter();
+            let ends = held.filter(|(origin, _)| origin.epoch < below);
+            Some((below, ends.collect()))
+        });
+        ends.collect()
     }
 
     /// What a region has announced.

@@ -1,9 +1,9 @@
 //! Control messages, and their bytes: the only place that knows how they are encoded.
 //!
 //! A message is a format number (one byte) and a bincode value. Decoding works on complete
-//! messages, refuses trailing bytes, and a length in it can claim no more than there is. Variants
-//! and fields are only ever added under a new format number. Specified in docs/protocol.md; a
-//! stored fixture holds the bytes of format 1.
+//! messages, refuses trailing bytes, and a length in it can claim no more than there is. Fields are
+//! only ever added under a new format number, variants under a new level of features, and sent to
+//! nobody below it. Specified in docs/protocol.md; stored fixtures hold the bytes of format 1.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -134,7 +134,13 @@ pub(super) enum Message {
         #[serde(with = "wire::version")]
         applied: Version,
     },
+    /// My log no longer reaches back to what you lack of these shards. Since
+    /// [`BEHIND_LEVEL`].
+    Behind(Vec<u16>),
 }
+
+/// The level of features since which [`Message::Behind`] is understood.
+pub(super) const BEHIND_LEVEL: u32 = 3;
 
 impl Message {
     /// Its bytes.
@@ -345,6 +351,14 @@ mod tests {
             all, stored,
             "the bytes of a format never change: give it a new number"
         );
+    }
+
+    #[test]
+    fn what_level_3_adds_is_what_is_stored() {
+        let message = Message::Behind(vec![0, 300]);
+        let bytes = message.encode();
+        assert_eq!(bytes, [FORMAT, 5, 2, 0, 251, 44, 1]);
+        assert_eq!(Message::decode(&bytes), Ok(message));
     }
 
     #[test]

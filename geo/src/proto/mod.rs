@@ -21,15 +21,17 @@ mod link;
 mod message;
 mod outbox;
 mod reach;
+mod refill;
 mod shards;
 
 use std::ops::Add;
 
-pub use delivery::{Delivery, DeliveryConfig, Ending, Offer, Refusal};
+pub use delivery::{Delivery, DeliveryConfig, Ending, Lack, Offer, Refusal};
 pub use error::{Fault, LinkError};
 pub use link::{Accept, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Transmit, Why};
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};
 pub use reach::Reach;
+pub use refill::Refill;
 pub use shards::{Next, Shards};
 
 /// A moment, in nanoseconds since one that the caller chose. Only differences mean anything.

@@ -68,7 +68,7 @@ pub(super) enum Which {
 pub(super) enum Found {
     Frame(Frame),
     Nothing,
-    /// The log does not reach back to what the peer lacks of our own ops, which is news.
+    /// The log does not reach back to what the peer lacks, which is news.
     Behind,
 }
 
@@ -85,6 +85,8 @@ pub(super) struct Outbox {
     place: Place,
     /// Whether it has been said that `place` was behind.
     has_complained: bool,
+    /// The same of `relay_place`.
+    has_complained_of_relays: bool,
     /// What the peer wants: epochs of these regions below these.
     wants: BTreeMap<Region, Epoch>,
     relay_place: Place,
@@ -101,6 +103,7 @@ impl Outbox {
             peer,
             place: Place::Unset,
             has_complained: false,
+            has_complained_of_relays: false,
             wants: BTreeMap::new(),
             relay_place: Place::Unset,
             flight: Flight::default(),
@@ -171,23 +174,22 @@ impl Outbox {
         if let Some(frame) = &frame {
             self.sent.advance(frame.origin(), frame.last());
         }
-        let flight = match which {
+        let (flight, has_complained) = match which {
             Which::Own => {
                 self.place = place;
-                &mut self.flight
+                (&mut self.flight, &mut self.has_complained)
             }
             Which::Relayed => {
                 self.relay_place = place;
-                &mut self.relay_flight
+                (&mut self.relay_flight, &mut self.has_complained_of_relays)
             }
         };
         if let Some(frame) = frame {
             flight.push(&frame);
             return Found::Frame(frame);
         }
-        let is_news = self.is_behind() && !self.has_complained;
-        self.has_complained = self.is_behind();
-        if is_news {
+        let is_behind = place == Place::Behind;
+        if is_behind && !std::mem::replace(has_complained, is_behind) {
             Found::Behind
         } else {
             Found::Nothing

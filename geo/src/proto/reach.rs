@@ -8,6 +8,8 @@ use super::{Instant, Span};
 
 /// How long a link must be down, or the peer quiet, before its region's ops are asked of others.
 const PATIENCE: Span = Span::from_ms(1_000);
+/// How long a link must be down before a node that starts does without its region.
+const LOST: Span = Span::from_ms(3_000);
 
 /// The other regions, and since when there has been no link to each. One a node; small.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +52,18 @@ impl Reach {
 
     /// The regions whose ops must come from others.
     pub fn wanted(&self, now: Instant) -> impl Iterator<Item = Region> + '_ {
+        self.down_for(PATIENCE, now)
+    }
+
+    /// The regions that a node which starts does not wait for any longer.
+    pub fn lost(&self, now: Instant) -> impl Iterator<Item = Region> + '_ {
+        self.down_for(LOST, now)
+    }
+
+    fn down_for(&self, span: Span, now: Instant) -> impl Iterator<Item = Region> + '_ {
         self.down_since
             .iter()
-            .filter(move |(_, since)| since.is_some_and(|since| PATIENCE <= now.since(since)))
+            .filter(move |(_, since)| since.is_some_and(|since| span <= now.since(since)))
             .map(|(&region, _)| region)
     }
 }

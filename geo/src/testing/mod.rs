@@ -140,7 +140,7 @@ impl<R: Replica> Net<R> {
         let config = Config {
             own,
             database: "test".into(),
-            level: 1,
+            level: 3,
             lanes: 2,
             window_bytes: setup.bytes_max,
             relay_window_bytes: setup.bytes_max,

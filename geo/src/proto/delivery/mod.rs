@@ -11,7 +11,9 @@
 //!
 //! Until the log is on disk, what is applied counts as kept.
 
+mod ended;
 mod late;
+mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,8 @@ use crdt::{Epoch, Frame, Origin, Region, Time, Version};
 
 use super::closing::Closing;
 use super::inbox::{Inbox, is_ready};
-use super::message::{Announcement, Heartbeat};
+use super::message::Heartbeat;
+pub use word::Lack;
 
 /// What a delivery is set up with.
 #[derive(Clone, Debug)]
@@ -132,6 +135,7 @@ pub struct Delivery {
     /// What we hold of ended origins may have changed since it was last announced.
     announced_is_old: bool,
     late: late::Late,
+    words: word::Words,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
     stable: Version,
@@ -153,6 +157,7 @@ impl Delivery {
             closing: Closing::default(),
             announced_is_old: true,
             late: late::Late::default(),
+            words: word::Words::default(),
             trusted_clocks: BTreeSet::new(),
             stable: Version::new(),
             stable_is_old: true,
@@ -323,14 +328,6 @@ impl Delivery {
         }
     }
 
-    /// What we say of origins that ended.
-    fn announced(&self) -> Vec<Announcement> {
-        self.closing
-            .said_by(self.config.own.region)
-            .cloned()
-            .collect()
-    }
-
     /// Takes a heartbeat that came over the link to region `from`, or notes that it must wait.
     /// Frames may have become ready by it.
     pub fn heard(&mut self, mut heartbeat: Heartbeat, from: Region, now_ms: u64) {
@@ -344,10 +341,12 @@ impl Delivery {
             for announcement in heartbeat.announced.drain(..) {
                 news |= self.closing.take(origin.region, announcement);
             }
+            news |= self.closing.take_floors(origin.region, &heartbeat.applied);
         }
         if news {
             self.close_what_can_be();
         }
+        self.take_word(&heartbeat, from);
         let floor = self.version.floor(origin.region);
         if origin.epoch < floor || from == origin.region && self.closing.has_ended(origin) {
             return;
@@ -388,62 +387,6 @@ impl Delivery {
         self.stable_is_old |= is_new;
         self.announced_is_old |= is_new;
         is_new
-    }
-
-    /// Says of each region what we hold of its ended origins.
-    fn announce(&mut self) {
-        if !std::mem::take(&mut self.announced_is_old) {
-            return;
-        }
-        for (region, below) in self.closing.regions() {
-            let mut held = Version::new();
-            // What waits will be applied: it counts as held. A region that starts with nothing
-            // needs what was closed, too.
-            let known = self
-                .deps
-                .iter()
-                .chain(self.inbox.tails())
-                .chain(self.closing.closed());
-            for (ended, time) in known {
-                if ended.region == region && ended.epoch < below {
-                    held.advance(ended, time);
-                }
-            }
-            let announcement = Announcement {
-                region,
-                below,
-                held,
-            };
-            self.closing.take(self.config.own.region, announcement);
-        }
-    }
-
-    /// Closes the ended origins of which all is held, of each region from the oldest on.
-    fn close_what_can_be(&mut self) {
-        self.announce();
-        let open: Vec<(Region, Epoch)> = self.closing.open(&self.version).collect();
-        for (region, _) in open {
-            let Some((below, mut ends)) = self.closing.ends(region, &self.config.members) else {
-                continue;
-            };
-            let lacking = ends
-                .iter()
-                .find(|&(&origin, &end)| self.deps.get(origin) < end);
-            // An old op may itself have seen that still older epochs were closed.
-            let floor = lacking.map_or(below, |(origin, _)| origin.epoch);
-            if floor <= self.version.floor(region) {
-                continue;
-            }
-            ends.retain(|origin, _| origin.epoch < floor);
-            self.closing.close(ends);
-            self.version.raise_floor(region, floor);
-            self.deps.raise_floor(region, floor);
-            self.generation += 1;
-            self.inbox.forget(region, floor);
-            self.heard
-                .retain(|origin, _| origin.region != region || floor <= origin.epoch);
-            self.stable_is_old = true;
-        }
     }
 
     /// What every region has, and of which nothing can turn up any more: what we hold and every
@@ -540,19 +483,6 @@ impl Delivery {
         of_region
             .filter_map(|(_, heard)| Some(heard.waiting.as_ref()?.1))
             .min()
-    }
-
-    /// Regions whose ended origins are not closed: ask everybody for what they hold of these.
-    pub fn open_endings(&self) -> Vec<Ending> {
-        let ending = |(region, below)| {
-            let is_final = self.closing.ends(region, &self.config.members).is_some();
-            Ending {
-                region,
-                below,
-                is_final,
-            }
-        };
-        self.closing.open(&self.version).map(ending).collect()
     }
 }
 

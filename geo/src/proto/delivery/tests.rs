@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Version};
 
 use super::*;
+use crate::proto::message::Announcement;
 
 const NOW_MS: u64 = 1_000;
 

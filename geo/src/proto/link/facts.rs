@@ -68,6 +68,12 @@ pub enum Event {
         /// Which shard.
         shard: u16,
     },
+    /// The peer's log no longer reaches back to what we lack of these shards: unless others have
+    /// it, it does not come.
+    Unreachable {
+        /// Which shards.
+        shards: Vec<u16>,
+    },
     /// Ops of a closed origin turned up: its region must issue them again.
     Late(Frame),
     /// A frame was dropped for good.

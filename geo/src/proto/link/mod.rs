@@ -15,12 +15,13 @@
 
 mod ahead;
 mod facts;
+mod figures;
 mod say;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use crdt::{Frame, Origin, Region, Time, Version};
+use crdt::{Frame, Origin, Region, Time};
 
 use super::delivery::{Offer, Refusal};
 use super::error::LinkError;
@@ -86,6 +87,10 @@ struct Conversation {
     turn: u16,
     ahead: ahead::Ahead,
     is_relays_turn: bool,
+    /// The level of features that the peer knows.
+    level: u32,
+    /// Shards whose log does not reach back far enough, to be told the peer.
+    behind: Vec<u16>,
     /// Whether the peer has been silent for so long that others are asked for its ops.
     is_quiet: bool,
 }
@@ -217,6 +222,12 @@ impl Link {
             (Phase::Up, Message::Again { shard, applied }) => {
                 self.check_shard(shard)?;
                 self.talk.outboxes[usize::from(shard)].again(applied);
+                Ok(())
+            }
+            (Phase::Up, Message::Behind(shards)) => {
+                if !shards.is_empty() && self.events.len() < EVENTS_MAX {
+                    self.events.push_back(Event::Unreachable { shards });
+                }
                 Ok(())
             }
         }
@@ -357,63 +368,6 @@ impl Link {
         self.talk.ahead.least()
     }
 
-    /// How the link is.
-    pub fn state(&self, now: Instant, shards: &mut dyn Shards) -> LinkState {
-        if self.is_lost(now) {
-            return LinkState::Down;
-        }
-        if 1_000 < self.lag_ms(now, shards) {
-            LinkState::Lagging
-        } else {
-            LinkState::Live
-        }
-    }
-
-    /// Figures about the link. Costs a look at every shard.
-    pub fn stats(&self, now: Instant, shards: &mut dyn Shards) -> Stats {
-        let mut stats = self.stats;
-        stats.lag_ms = self.lag_ms(now, shards);
-        let in_flight = |o: &Outbox| o.in_flight(Which::Own) + o.in_flight(Which::Relayed);
-        stats.in_flight_bytes = self.talk.outboxes.iter().map(in_flight).sum();
-        stats.shards_behind = self.talk.outboxes.iter().filter(|o| o.is_behind()).count();
-        stats.pending_ops = (0..shards.count())
-            .map(|shard| self.pending(shard, shards))
-            .sum();
-        stats
-    }
-
-    /// The peer's last word is what counts, also when the connection is gone.
-    fn pending(&self, shard: u16, shards: &mut dyn Shards) -> u64 {
-        let mut applied = Version::new();
-        shards.delivery(shard, &mut |delivery| {
-            if let Some(heartbeat) = delivery.latest_of(self.peer) {
-                applied = heartbeat.applied.clone();
-            }
-        });
-        shards.pending(shard, self.peer, &applied)
-    }
-
-    /// For how long we have lacked something, or heard nothing, which may be the same.
-    fn lag_ms(&self, now: Instant, shards: &mut dyn Shards) -> u64 {
-        let silent_ms = self
-            .live_at
-            .map_or(now.0 / 1_000_000, |live| now.since(live).ms());
-        let overdue_ms = if silent_ms < 2 * BEAT.ms() + 100 {
-            0
-        } else {
-            silent_ms
-        };
-        let now_ms = shards.now_ms();
-        let mut lag_ms = overdue_ms;
-        for shard in 0..shards.count() {
-            shards.delivery(shard, &mut |delivery| {
-                let since = delivery.behind_since(self.peer);
-                lag_ms = lag_ms.max(since.map_or(0, |since| now_ms.saturating_sub(since)));
-            });
-        }
-        lag_ms
-    }
-
     fn check_shard(&self, shard: u16) -> Result<(), LinkError> {
         let count = self.talk.outboxes.len() as u16;
         if shard < count {
@@ -488,6 +442,7 @@ impl Link {
             outboxes.extend(own.map(|own| Outbox::new(shard, own, bare)));
         }
         self.talk.outboxes = outboxes;
+        self.talk.level = hello.level;
         self.phase = Phase::Up;
         self.live_at = Some(now);
         self.beat_at = now;
@@ -553,7 +508,6 @@ impl Link {
     }
 
     fn next_of_shard(&mut self, shard: u16, shards: &mut dyn Shards) -> Option<Transmit> {
-        let outbox = &mut self.talk.outboxes[usize::from(shard)];
         let mut turns = [
             (Which::Own, self.config.window_bytes),
             (Which::Relayed, self.config.relay_window_bytes),
@@ -562,12 +516,13 @@ impl Link {
             turns.reverse();
         }
         for (which, window) in turns {
+            let outbox = &mut self.talk.outboxes[usize::from(shard)];
             if window <= outbox.in_flight(which) {
                 continue;
             }
             match outbox.next(which, shards) {
                 Found::Nothing => {}
-                Found::Behind => self.events.push_back(Event::Behind { shard }),
+                Found::Behind => self.say_behind(which, shard),
                 Found::Frame(frame) => {
                     self.talk.is_relays_turn = !self.talk.is_relays_turn;
                     return Some(self.sent(which, shard, frame.bytes().clone()));

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Epoch, Frame, Region, Time, Version};
 
-use super::{ACK_DELAY, Link};
+use super::{ACK_DELAY, Event, Link};
 
-use crate::proto::message::{Heartbeat, Hello, Message, Want};
+use crate::proto::message::{BEHIND_LEVEL, Heartbeat, Hello, Message, Want};
+use crate::proto::outbox::Which;
 use crate::proto::shards::Shards;
 use crate::proto::{Instant, Span};
 
@@ -139,6 +140,10 @@ impl Link {
                 .control
                 .push_back(Message::Again { shard, applied });
         }
+        if !self.talk.behind.is_empty() {
+            let behind = std::mem::take(&mut self.talk.behind);
+            self.talk.control.push_back(Message::Behind(behind));
+        }
         let wants = self.wants(now, shards);
         if wants != self.talk.wants {
             self.talk.wants.clone_from(&wants);
@@ -147,6 +152,16 @@ impl Link {
         let relayed = self.relayed(shards);
         if !relayed.is_empty() {
             self.talk.control.push_back(Message::Relayed(relayed));
+        }
+    }
+
+    /// Says once, here and to the peer, that our log does not reach back to what the peer lacks.
+    pub(super) fn say_behind(&mut self, which: Which, shard: u16) {
+        if which == Which::Own {
+            self.events.push_back(Event::Behind { shard });
+        }
+        if BEHIND_LEVEL <= self.talk.level && !self.talk.behind.contains(&shard) {
+            self.talk.behind.push(shard);
         }
     }
 

@@ -1,0 +1,99 @@
+//! Of one shard: what we say of origins that ended, and closing them.
+
+use std::collections::BTreeMap;
+
+use crdt::{Epoch, Origin, Region, Time, Version};
+
+use super::{Delivery, Ending};
+use crate::proto::message::Announcement;
+
+impl Delivery {
+    /// What we say of origins that ended.
+    pub(super) fn announced(&self) -> Vec<Announcement> {
+        self.closing
+            .said_by(self.config.own.region)
+            .cloned()
+            .collect()
+    }
+
+    /// Says of each region what we hold of its ended origins.
+    pub(super) fn announce(&mut self) {
+        if !std::mem::take(&mut self.announced_is_old) {
+            return;
+        }
+        for (region, below) in self.closing.regions() {
+            let mut held = Version::new();
+            // What waits will be applied: it counts as held. A region that starts with nothing
+            // needs what was closed, too.
+            let known = self
+                .deps
+                .iter()
+                .chain(self.inbox.tails())
+                .chain(self.closing.closed());
+            for (ended, time) in known {
+                if ended.region == region && ended.epoch < below {
+                    held.advance(ended, time);
+                }
+            }
+            let announcement = Announcement {
+                region,
+                below,
+                held,
+            };
+            self.closing.take(self.config.own.region, announcement);
+        }
+    }
+
+    /// Closes the ended origins of which all is held, of each region from the oldest on: where all
+    /// regions have said where they end, or one has closed them, which all do alike.
+    pub(super) fn close_what_can_be(&mut self) {
+        self.announce();
+        let open: Vec<(Region, Epoch)> = self.closing.open(&self.version).collect();
+        for (region, _) in open {
+            if let Some((below, ends)) = self.closing.ends(region, &self.config.members) {
+                self.close_below(region, below, ends);
+            }
+            for (below, ends) in self.closing.ends_elsewhere(region) {
+                // A region that holds more of one than it had was handed what is late.
+                let is_late = |(origin, end): (&Origin, &Time)| *end < self.deps.get(*origin);
+                if self.version.floor(region) < below && !ends.iter().any(is_late) {
+                    self.close_below(region, below, ends);
+                }
+            }
+        }
+    }
+
+    /// Closes the origins of a region below an epoch, which end there, as far as all is held.
+    fn close_below(&mut self, region: Region, below: Epoch, mut ends: BTreeMap<Origin, Time>) {
+        let lacking = ends
+            .iter()
+            .find(|&(&origin, &end)| self.deps.get(origin) < end);
+        // An old op may itself have seen that still older epochs were closed.
+        let floor = lacking.map_or(below, |(origin, _)| origin.epoch);
+        if floor <= self.version.floor(region) {
+            return;
+        }
+        ends.retain(|origin, _| origin.epoch < floor);
+        self.closing.close(ends);
+        self.version.raise_floor(region, floor);
+        self.deps.raise_floor(region, floor);
+        self.generation += 1;
+        self.inbox.forget(region, floor);
+        self.heard
+            .retain(|origin, _| origin.region != region || floor <= origin.epoch);
+        self.stable_is_old = true;
+    }
+
+    /// Regions whose ended origins are not closed: ask everybody for what they hold of these.
+    pub fn open_endings(&self) -> Vec<Ending> {
+        let ending = |(region, below)| {
+            let is_final = self.closing.ends(region, &self.config.members).is_some();
+            Ending {
+                region,
+                below,
+                is_final,
+            }
+        };
+        self.closing.open(&self.version).map(ending).collect()
+    }
+}
