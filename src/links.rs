@@ -3,7 +3,7 @@
 //! The driver's calls come in here and reach the link under its lock, which reaches one shard at a
 //! time under its lock, never the other way round. A client's write only wakes the links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +12,13 @@ use bytes::Bytes;
 use crdt::{Frame, Region, Time, Version};
 use geo::net::{Accept, Ended, Handler, Reject, Transmit, Waker};
 use geo::proto::{
-    self, Delivery, Event, Fault, Heartbeat, Link, LinkError, LinkState, Next, Offer, Reach,
+    self, Delivery, Event, Fault, Heartbeat, Lack, Link, LinkError, LinkState, Next, Offer, Reach,
+    Refill,
 };
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::proxy::{RegionState, Regions, Server};
+use crate::proxy::{RegionState, Regions, Server, Waits};
 
 /// What the links of a node share.
 #[derive(Debug)]
@@ -26,11 +27,39 @@ struct Common {
     reach: Mutex<Reach>,
     wakers: Vec<Waker>,
     clocks: Clocks,
+    refill: Mutex<Refill>,
+    /// Regions whose logs no longer have all that we lack.
+    cut_off: Mutex<BTreeSet<Region>>,
+    names: BTreeMap<Region, String>,
 }
 
 impl Common {
     fn wake(&self) {
         self.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// Looks whether a node that does not serve yet may do so now.
+    fn look_at_refill(&self) {
+        let loading = &self.server.loading;
+        if !loading.is_loading() {
+            return;
+        }
+        let now = proto::Instant(clock::monotonic_ns());
+        let lack = self.refill.lock().look(now, &mut Reached(self));
+        let name = |region| self.names.get(&region).cloned().unwrap_or_default();
+        match lack {
+            Lack::Nothing => {
+                loading.end();
+            }
+            Lack::Word(region) => loading.set_waits(Waits::Word(name(region))),
+            Lack::Ops(region) => {
+                let cut_off = self.cut_off.lock().first().copied();
+                loading.set_waits(match cut_off {
+                    Some(region) => Waits::Decision(name(region)),
+                    None => Waits::Ops(name(region)),
+                });
+            }
+        }
     }
 }
 
@@ -140,6 +169,7 @@ impl proto::Shards for Reached<'_> {
 /// Our side of the link with one peer.
 #[derive(Debug)]
 pub struct PeerLink {
+    region: Region,
     name: String,
     side: Mutex<Link>,
     common: Arc<Common>,
@@ -183,11 +213,14 @@ impl PeerLink {
                 shard,
                 "the log no longer reaches back to what this region lacks: it gets nothing more of this shard"
             ),
-            Event::Unreachable { shards } => tracing::error!(
-                region,
-                ?shards,
-                "the log of this region no longer reaches back to what we lack"
-            ),
+            Event::Unreachable { shards } => {
+                tracing::error!(
+                    region,
+                    ?shards,
+                    "the log of this region no longer reaches back to what we lack"
+                );
+                self.common.cut_off.lock().insert(self.region);
+            }
             Event::Late(frame) => tracing::warn!(
                 region,
                 origin = %frame.origin(),
@@ -227,12 +260,14 @@ impl Handler for PeerLink {
     fn control(&self, now: Instant, message: &[u8]) -> Result<(), Reject> {
         let taken = self.with(|link, shards| link.handle_control(moment(now), message, shards));
         self.check_clock();
+        self.common.look_at_refill();
         self.common.server.progress.notify_waiters();
         taken.map_err(|error| reject(&error))
     }
 
     fn frame(&self, now: Instant, frame: Bytes) -> Result<Accept, Reject> {
         let taken = self.with(|link, shards| link.handle_frame(moment(now), frame, shards));
+        self.common.look_at_refill();
         self.common.server.progress.notify_waiters();
         match taken {
             Ok(proto::Accept::Taken) => Ok(Accept::Taken),
@@ -300,10 +335,14 @@ impl Links {
                 ahead_ms: Mutex::default(),
                 is_accepted: AtomicBool::new(false),
             },
+            refill: Mutex::default(),
+            cut_off: Mutex::default(),
+            names: peers.iter().cloned().collect(),
         });
         let link = |(region, name): &(Region, String)| {
             let side = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
             let link = PeerLink {
+                region: *region,
                 name: name.clone(),
                 side,
                 common: Arc::clone(&common),
@@ -331,6 +370,18 @@ impl Links {
 impl Regions for Links {
     fn wake(&self) {
         self.common.wake();
+    }
+
+    fn look_at_refill(&self) {
+        self.common.look_at_refill();
+    }
+
+    fn accept_loss(&self) {
+        self.common.refill.lock().end(&mut Reached(&self.common));
+        tracing::warn!(
+            "serving clients without what was not got back: an operator has accepted it"
+        );
+        self.common.server.loading.end();
     }
 
     fn down(&self) -> Vec<Region> {

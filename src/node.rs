@@ -102,8 +102,9 @@ fn shards(config: &Config) -> Shards {
     Shards::new(seed, (0..config.shards).map(build).collect())
 }
 
-/// The level of features that this build knows: 2 since ops of closed origins are issued again.
-const FEATURE_LEVEL: u32 = 2;
+/// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
+/// since a region is told what its peer's log no longer has.
+const FEATURE_LEVEL: u32 = 3;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
@@ -138,6 +139,7 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         config.max_clock_drift,
     ));
     let _ = server.regions.set(Arc::<Links>::clone(&links));
+    server.loading.begin();
     Some(links)
 }
 
@@ -183,8 +185,11 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     loop {
         ticks.tick().await;
         server.stats.sample(clock::now_ms());
-        let down = server.regions.get().map(|regions| regions.down());
-        let down = down.unwrap_or_default();
+        let regions = server.regions.get();
+        if let Some(regions) = regions {
+            regions.look_at_refill();
+        }
+        let down = regions.map(|regions| regions.down()).unwrap_or_default();
         for index in 0..server.shards.count() {
             let removed = server.shards.with(index, Shard::take_removed);
             if !removed.is_empty() {
@@ -196,7 +201,10 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
             {
                 tokio::task::yield_now().await;
             }
-            expire(&server, index, grace, &down).await;
+            if !server.loading.is_loading() {
+                // Removals are writes, too: they must have seen what our last life had.
+                expire(&server, index, grace, &down).await;
+            }
         }
     }
 }

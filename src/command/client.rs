@@ -109,6 +109,7 @@ const fn sub(
         b"KILL" | b"LIST" | b"NO-EVICT" | b"PAUSE" | b"UNBLOCK" | b"UNPAUSE" => Flags::ADMIN,
         _ => Flags::NONE,
     };
+    let flags = flags.and(Flags::LOADING);
     Subcommand {
         name,
         arity,

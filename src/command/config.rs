@@ -21,11 +21,13 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     run: Run::Node(config),
 }];
 
+const SETTINGS: Flags = Flags::ADMIN.and(Flags::LOADING);
+
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "GET",
         arity: -3,
-        flags: Flags::ADMIN,
+        flags: SETTINGS,
         syntax: "parameter [parameter ...]",
         summary: "Returns the settings that match patterns.",
         run: get,
@@ -33,7 +35,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "SET",
         arity: -4,
-        flags: Flags::ADMIN,
+        flags: SETTINGS,
         syntax: "parameter value [parameter value ...]",
         summary: "Changes settings, all or none.",
         run: set,
@@ -41,7 +43,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "RESETSTAT",
         arity: 2,
-        flags: Flags::ADMIN,
+        flags: SETTINGS,
         syntax: "",
         summary: "Starts the statistics of INFO over.",
         run: reset_stat,

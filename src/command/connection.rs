@@ -4,44 +4,35 @@ use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::proxy::Call;
 use crate::resp::Protocol;
 
+/// May be sent at any time.
+const OPEN: Flags = Flags::FAST.and(Flags::NO_AUTH).and(Flags::LOADING);
+
 pub(super) const COMMANDS: &[Command] = &[
     row("PING", -1, Flags::FAST, "Answers.", ping),
-    row("ECHO", 2, Flags::FAST, "Answers with its argument.", echo),
+    row(
+        "ECHO",
+        2,
+        Flags::FAST.and(Flags::LOADING),
+        "Answers with its argument.",
+        echo,
+    ),
     row(
         "SELECT",
         2,
-        Flags::FAST,
+        Flags::FAST.and(Flags::LOADING),
         "Picks a database: there is only 0.",
         select,
     ),
     row(
         "QUIT",
         -1,
-        Flags::FAST.and(Flags::NO_AUTH).and(Flags::NO_MULTI),
+        OPEN.and(Flags::NO_MULTI),
         "Ends the connection.",
         quit,
     ),
-    row(
-        "HELLO",
-        -1,
-        Flags::FAST.and(Flags::NO_AUTH),
-        "Greets, and picks a protocol.",
-        hello,
-    ),
-    row(
-        "AUTH",
-        -2,
-        Flags::FAST.and(Flags::NO_AUTH),
-        "Authenticates.",
-        auth,
-    ),
-    row(
-        "RESET",
-        1,
-        Flags::FAST.and(Flags::NO_AUTH).and(Flags::NO_MULTI),
-        "Starts over.",
-        reset,
-    ),
+    row("HELLO", -1, OPEN, "Greets, and picks a protocol.", hello),
+    row("AUTH", -2, OPEN, "Authenticates.", auth),
+    row("RESET", 1, OPEN.and(Flags::NO_MULTI), "Starts over.", reset),
 ];
 
 const fn row(

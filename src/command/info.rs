@@ -12,7 +12,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "INFO",
     arity: -1,
     keys: Keys::None,
-    flags: Flags::NONE,
+    flags: Flags::LOADING,
     group: "server",
     summary: "Facts about the node.",
     conflict: "",
@@ -133,8 +133,16 @@ fn human(bytes: u64) -> String {
     )
 }
 
-fn persistence(_: &Call<'_>, text: &mut String) {
-    line(text, "loading", 0);
+fn persistence(call: &Call<'_>, text: &mut String) {
+    let loading = &call.server.loading;
+    let is_loading = loading.is_loading();
+    line(text, "loading", u8::from(is_loading));
+    if is_loading {
+        line(text, "loading_start_time", loading.since_ms() / 1_000);
+        if let Some(waits) = loading.waits() {
+            line(text, "loading_reason", waits);
+        }
+    }
     line(text, "async_loading", 0);
     // Nothing is ever saved, so nothing has failed.
     line(text, "rdb_bgsave_in_progress", 0);

@@ -10,7 +10,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     name: "COMMAND",
     arity: -1,
     keys: Keys::None,
-    flags: Flags::CONTAINER.and(Flags::LOCKLESS),
+    flags: Flags::CONTAINER.and(Flags::LOCKLESS).and(Flags::LOADING),
     group: "server",
     summary: "Which commands there are.",
     conflict: "",
@@ -69,7 +69,7 @@ const fn sub(
     summary: &'static str,
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Subcommand {
-    let flags = Flags::NONE;
+    let flags = Flags::LOADING;
     Subcommand {
         name,
         arity,
@@ -155,8 +155,8 @@ impl Entry {
             (self.flags.has(Flags::ADMIN), "admin"),
             (outside, "noscript"),
             (self.flags.has(Flags::BLOCKING), "blocking"),
-            (outside, "loading"),
-            (outside, "stale"),
+            (self.flags.has(Flags::LOADING), "loading"),
+            (self.flags.has(Flags::LOADING), "stale"),
             (self.flags.has(Flags::FAST), "fast"),
             (self.flags.has(Flags::NO_AUTH), "no_auth"),
             (outside && self.flags.has(Flags::FAST), "allow_busy"),

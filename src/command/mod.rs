@@ -48,7 +48,7 @@ mod zset;
 pub use args::Args;
 pub use error::CommandError;
 pub use reply::{Deferred, Mark, Reply};
-pub use table::{COMMANDS, check_subcommand, find, number_of};
+pub use table::{COMMANDS, check_subcommand, find, number_of, runs_while_loading};
 
 use crate::proxy::Call;
 use crate::shard::Txn;
@@ -216,6 +216,8 @@ impl Flags {
     pub const LOCKLESS: Self = Self(1024);
     /// Is about the keys of all shards.
     pub const ALL_SHARDS: Self = Self(2048);
+    /// Runs on a node that does not serve yet. Of a container its subcommands say that.
+    pub const LOADING: Self = Self(4096);
 
     /// Both.
     #[must_use]

@@ -44,14 +44,14 @@ pub(super) const COMMANDS: &[Command] = &[
     row(
         "MONITOR",
         1,
-        LOCKLESS_ADMIN,
+        LOCKLESS_ADMIN.and(Flags::LOADING),
         "Shows every command that is executed.",
         monitor,
     ),
     row(
         "DEBUG",
         -2,
-        LOCKLESS_ADMIN.and(Flags::CONTAINER),
+        LOCKLESS_ADMIN.and(Flags::CONTAINER).and(Flags::LOADING),
         "For tests.",
         debug,
     ),
@@ -121,35 +121,35 @@ pub(super) const LATENCY: &[Subcommand] = &[
 ];
 
 pub(super) const MEMORY: &[Subcommand] = &[
-    sub(
+    memory(
         "USAGE",
         -3,
         "key [SAMPLES count]",
         "Estimates what a key takes up.",
         usage,
     ),
-    sub(
+    memory(
         "STATS",
         2,
         "",
         "Returns what the node takes up.",
         memory_stats,
     ),
-    sub(
+    memory(
         "DOCTOR",
         2,
         "",
         "Says in words what takes up memory.",
         memory_doctor,
     ),
-    sub(
+    memory(
         "PURGE",
         2,
         "",
         "Gives memory back: the allocator does so by itself.",
         purge,
     ),
-    sub(
+    memory(
         "MALLOC-STATS",
         2,
         "",
@@ -204,7 +204,7 @@ const fn sub(
     summary: &'static str,
     run: Handler,
 ) -> Subcommand {
-    let flags = Flags::ADMIN;
+    let flags = Flags::ADMIN.and(Flags::LOADING);
     Subcommand {
         name,
         arity,
@@ -212,6 +212,21 @@ const fn sub(
         syntax,
         summary,
         run,
+    }
+}
+
+/// About what there is, so not before all of it is there.
+const fn memory(
+    name: &'static str,
+    arity: i32,
+    syntax: &'static str,
+    summary: &'static str,
+    run: Handler,
+) -> Subcommand {
+    let flags = Flags::ADMIN;
+    Subcommand {
+        flags,
+        ..sub(name, arity, syntax, summary, run)
     }
 }
 

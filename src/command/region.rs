@@ -66,6 +66,13 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         "Admits a region's times, however far ahead of ours they are, until this node restarts.",
         accept_clock,
     ),
+    sub(
+        "ACCEPT-LOSS",
+        2,
+        "",
+        "Has this node serve clients without what it has not got back from the other regions.",
+        accept_loss,
+    ),
 ];
 
 const fn sub(
@@ -75,7 +82,10 @@ const fn sub(
     summary: &'static str,
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Subcommand {
-    let flags = Flags::NONE;
+    let flags = match name.as_bytes() {
+        b"LIST" | b"ACCEPT-CLOCK" | b"ACCEPT-LOSS" => Flags::LOADING,
+        _ => Flags::NONE,
+    };
     Subcommand {
         name,
         arity,
@@ -122,6 +132,15 @@ fn accept_clock(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     if !regions.is_some_and(|regions| regions.accept_clock(&name)) {
         return Err(CommandError::text("ERR no such region"));
     }
+    reply.ok();
+    Ok(())
+}
+
+fn accept_loss(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let regions = call.server.regions.get();
+    let regions = regions.filter(|_| call.server.loading.is_loading());
+    let regions = regions.ok_or(CommandError::text("ERR this node serves clients already"))?;
+    regions.accept_loss();
     reply.ok();
     Ok(())
 }

@@ -10,14 +10,14 @@ pub(super) const COMMANDS: &[Command] = &[
     row(
         "TIME",
         1,
-        Flags::FAST.and(Flags::LOCKLESS),
+        Flags::FAST.and(Flags::LOCKLESS).and(Flags::LOADING),
         "The time.",
         time,
     ),
     row(
         "SHUTDOWN",
         -1,
-        Flags::ADMIN.and(Flags::NO_MULTI),
+        Flags::ADMIN.and(Flags::NO_MULTI).and(Flags::LOADING),
         "Stops the node.",
         shutdown,
     ),

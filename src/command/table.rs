@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::subcommand::{self, Subcommand};
-use super::{Command, CommandError};
+use super::{Command, CommandError, Flags};
 
 /// The families.
 static FAMILIES: &[&[Command]] = &[
@@ -59,6 +59,16 @@ pub fn check_subcommand(command: &Command, arguments: &[&[u8]]) -> Result<(), Co
         return Ok(());
     }
     subcommand::find(command.name, subcommands(command.name), arguments).map(|_| ())
+}
+
+/// Whether a command that takes these arguments runs on a node that does not serve yet: the flags
+/// say so, and help is always given.
+pub fn runs_while_loading(command: &Command, arguments: &[&[u8]]) -> bool {
+    if !command.flags.has(Flags::CONTAINER) || arguments.len() < 2 {
+        return command.flags.has(Flags::LOADING);
+    }
+    let found = subcommand::find(command.name, subcommands(command.name), arguments);
+    found.is_ok_and(|sub| sub.is_none_or(|sub| sub.flags.has(Flags::LOADING)))
 }
 
 /// Every command, family by family.
@@ -140,12 +150,58 @@ mod tests {
         }
     }
 
+    /// As `COMMAND INFO` of Redis 7.0 says; what Redis does not have is about regions.
+    #[test]
+    fn what_runs_while_loading() {
+        let runs = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            runs_while_loading(find(words[0]).expect(line), &words)
+        };
+        for line in [
+            "INFO",
+            "HELLO",
+            "AUTH x",
+            "SELECT 0",
+            "MULTI",
+            "EXEC",
+            "WATCH k",
+            "COMMAND",
+            "COMMAND COUNT",
+            "CONFIG GET x",
+            "CLIENT LIST",
+            "SLOWLOG LEN",
+            "LATENCY LATEST",
+            "MONITOR",
+            "SHUTDOWN",
+            "TIME",
+            "MEMORY HELP",
+            "REGION LIST",
+            "REGION ACCEPT-LOSS",
+            "REGION ACCEPT-CLOCK x",
+        ] {
+            assert!(runs(line), "{line}");
+        }
+        for line in [
+            "PING",
+            "GET k",
+            "SET k v",
+            "DBSIZE",
+            "FLUSHALL",
+            "LOLWUT",
+            "MEMORY USAGE k",
+            "REGION DIGEST",
+            "REGION EXPLAIN k",
+        ] {
+            assert!(!runs(line), "{line}");
+        }
+    }
+
     #[test]
     fn containers_and_their_subcommands_agree() {
         for command in COMMANDS.iter() {
             let subcommands = subcommands(command.name);
             assert_eq!(
-                command.flags.has(crate::command::Flags::CONTAINER),
+                command.flags.has(Flags::CONTAINER),
                 !subcommands.is_empty(),
                 "{}",
                 command.name

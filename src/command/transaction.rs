@@ -5,8 +5,8 @@ use crate::limits;
 use crate::proxy::{self, Call, Server};
 use crate::session::{Session, Watched};
 
-const SLOW: Flags = Flags::NO_MULTI;
-const FAST: Flags = Flags::FAST.and(Flags::NO_MULTI);
+const SLOW: Flags = Flags::NO_MULTI.and(Flags::LOADING);
+const FAST: Flags = SLOW.and(Flags::FAST);
 
 pub(super) const COMMANDS: &[Command] = &[
     row(FAST, "MULTI", 1, Keys::None, "Begins a transaction.", multi),
@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     Command {
         // In a transaction it is queued, and finds nothing: `EXEC` has taken what was watched.
-        flags: Flags::FAST.and(Flags::LOCKLESS),
+        flags: Flags::FAST.and(Flags::LOCKLESS).and(Flags::LOADING),
         ..row(
             FAST,
             "UNWATCH",

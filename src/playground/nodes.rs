@@ -131,7 +131,7 @@ impl Node {
         self.reap().map(|(status, _)| status)
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until it serves clients.
     pub(super) async fn start(&self) -> Result<(), NodeError> {
         let _turn = self.turn.lock().await;
         if self.pid().is_some() {
@@ -150,13 +150,13 @@ impl Node {
                         said,
                     });
                 }
-                if answers(self.client_port).await {
+                if serves(self.client_port).await {
                     return Ok(());
                 }
                 sleep(LOOK_EVERY).await;
             }
         };
-        let late = self.late("does not answer", START_LIMIT);
+        let late = self.late("does not serve clients", START_LIMIT);
         timeout(START_LIMIT, answers).await.unwrap_or(Err(late))
     }
 
@@ -290,7 +290,7 @@ impl Node {
 }
 
 /// Whether something there speaks RESP and is done loading; a demand for a password will do.
-async fn answers(port: u16) -> bool {
+async fn serves(port: u16) -> bool {
     let ping = async {
         let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         stream.write_all(b"*1\r\n$4\r\nPING\r\n").await?;

@@ -147,6 +147,9 @@ fn admit(
     if command.flags.has(Flags::WRITE) && server.clock_ahead.load(Ordering::Relaxed) {
         return refuse(session, CommandError::ClockSkew);
     }
+    if server.loading.is_loading() && !command::runs_while_loading(command, arguments) {
+        return refuse(session, CommandError::Loading);
+    }
     session.command = command.name;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;

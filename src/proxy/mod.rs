@@ -11,6 +11,7 @@ mod connection;
 mod execute;
 mod held;
 mod listener;
+mod loading;
 pub(crate) mod memory;
 mod output;
 mod server;
@@ -22,6 +23,7 @@ mod tests;
 mod transaction;
 
 pub use listener::{BindError, Listener, Thread};
+pub use loading::{Loading, Waits};
 pub use output::OutputLimits;
 pub use server::{Policy, RegionState, Regions, Server, Settings};
 pub use slow::{Slow, SlowCommand, Spike};

@@ -43,12 +43,16 @@ pub struct Settings {
 pub trait Regions: Send + Sync + std::fmt::Debug {
     /// Tells links that something was written.
     fn wake(&self);
+    /// Looks whether a node that does not serve yet may do so now: time has passed.
+    fn look_at_refill(&self);
     /// The regions to which there is no link.
     fn down(&self) -> Vec<crdt::Region>;
     /// `REGION LIST`: one entry a region.
     fn list(&self, now_ms: u64) -> Vec<RegionState>;
     /// How many other regions have applied, or kept, what `wanted` says, by shard.
     fn holding(&self, wanted: &[(usize, crdt::Version)], kept: bool) -> usize;
+    /// Has this node serve without what it has not got back from the others.
+    fn accept_loss(&self);
     /// Admits times of the region of this name however far ahead they are; if it is ours, writes
     /// are no longer refused for that. Returns whether there is such a region.
     fn accept_clock(&self, name: &str) -> bool;
@@ -114,6 +118,8 @@ pub struct Server {
     /// Whether our clock is so far ahead of those of all regions that we hear that writes are
     /// refused.
     pub clock_ahead: AtomicBool,
+    /// Whether the node serves yet.
+    pub loading: super::Loading,
     /// Clients that are silent for longer are disconnected, seconds; 0 is no limit.
     pub idle_max_s: AtomicU64,
     /// Bytes of one argument.
@@ -155,6 +161,7 @@ impl Server {
             memory_max: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
             clock_ahead: AtomicBool::new(false),
+            loading: super::Loading::default(),
             idle_max_s: AtomicU64::new(0),
             bulk_bytes_max: AtomicUsize::new(crate::limits::BULK_BYTES_MAX),
             request_bytes_max: AtomicUsize::new(crate::limits::QUERY_BUFFER_BYTES_MAX),

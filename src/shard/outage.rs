@@ -75,6 +75,8 @@ impl Shard {
         tracing::error!(shard = self.number, why, "shard is out of service");
         if self.is_in_service() {
             self.outage = Some(why.into());
+            // It gets nothing back any more, and the other shards must not wait for it.
+            self.delivery.end_words();
             if let Some(frame) = self.frame.abandon() {
                 self.log.append(frame);
             }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use redis::Commands as _;
-use testing::{Client, wait_until};
+use testing::{Client, Stopwatch, Value, wait_for, wait_until};
 
 use crate::Regions;
 
@@ -166,8 +166,93 @@ fn a_restarted_node_says_so_and_fills_up_again() {
     let () = one.set("while", "away").unwrap();
     server.0.node(2, "start");
     let mut two = server.connect(2);
+    assert_eq!(redis::cmd("DBSIZE").query::<usize>(&mut two).unwrap(), 101);
     let () = two.set("back", "again").unwrap();
     server.check_in_sync();
-    assert_eq!(redis::cmd("DBSIZE").query::<usize>(&mut two).unwrap(), 102);
     assert_eq!(one.get::<_, String>("back").unwrap(), "again");
+}
+
+fn is_loading(reply: &Value) -> bool {
+    reply
+        .error()
+        .is_some_and(|text| text == "LOADING Redis is loading the dataset in memory")
+}
+
+fn info(client: &mut Client) -> String {
+    let text = client.run(&["INFO", "persistence"]);
+    String::from_utf8_lossy(text.bytes().unwrap_or_default()).into_owned()
+}
+
+#[test]
+fn a_restarted_node_serves_nobody_before_it_holds_what_was_there() {
+    const KEYS: i64 = 2_000;
+    let server = Regions::start(3);
+    let mut one = server.connect(1);
+    let mut pipeline = redis::pipe();
+    for number in 0..KEYS {
+        pipeline.set(format!("k{number}"), number).ignore();
+        pipeline.incr("counter", 1).ignore();
+    }
+    let () = pipeline.query(&mut one).unwrap();
+    server.check_in_sync();
+    server.0.node(2, "kill");
+    // So that filling up takes a while.
+    server.0.shape(1, 2, "rtt=100ms");
+    server.0.shape(2, 3, "rtt=100ms");
+    let (mut refused, mut writes) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| server.0.node(2, "start"));
+        let mut two = server.0.client(2);
+        let first = wait_for(SYNC_LIMIT, || {
+            let () = one.incr("counter", 1).unwrap();
+            writes += 1;
+            if is_loading(&two.run(&["PING"])) {
+                assert!(two.run(&["REGION", "LIST"]).items().is_some());
+                assert!(two.run(&["CONFIG", "GET", "port"]).error().is_none());
+            }
+            let reply = two.run(&["GET", &format!("k{}", KEYS - 1)]);
+            refused += i64::from(is_loading(&reply));
+            (!is_loading(&reply)).then_some(reply)
+        });
+        let first = first.expect("it serves in the end");
+        assert_eq!(first.bytes(), Some((KEYS - 1).to_string().as_bytes()));
+        let count = two.run(&["INCRBY", "counter", "5"]);
+        assert!(KEYS + 5 <= count.int().unwrap(), "{count:?}");
+        assert_eq!(two.run(&["DBSIZE"]).int(), Some(KEYS + 1));
+        assert!(info(&mut two).contains("loading:0"));
+    });
+    assert!(0 < refused, "it was seen loading");
+    server.check_in_sync();
+    assert_eq!(one.get::<_, i64>("counter").unwrap(), KEYS + writes + 5);
+}
+
+#[test]
+fn a_node_that_reaches_nobody_serves_after_three_seconds_or_when_told_to() {
+    let server = Regions::start(2);
+    let () = server.connect(1).set("k", "v").unwrap();
+    server.check_in_sync();
+    server.0.node(2, "kill");
+    server.0.cut(1, 2);
+    let began = Stopwatch::start();
+    server.0.node(2, "start");
+    assert!(Duration::from_millis(2_500) < began.elapsed());
+    let mut two = server.0.client(2);
+    assert_eq!(two.run(&["GET", "k"]), Value::Nil);
+    let refused = two.run(&["REGION", "ACCEPT-LOSS"]);
+    assert!(refused.error().is_some(), "{refused:?}");
+
+    server.0.node(2, "kill");
+    thread::scope(|scope| {
+        let start = scope.spawn(|| server.0.node(2, "start"));
+        let mut two = server.0.client(2);
+        let reason = "loading_reason:waits for word from one";
+        assert!(wait_until(SYNC_LIMIT, || info(&mut two).contains(reason)));
+        assert!(is_loading(&two.run(&["GET", "k"])));
+        two.run(&["REGION", "ACCEPT-LOSS"]);
+        assert_eq!(two.run(&["GET", "k"]), Value::Nil);
+        start.join().unwrap();
+    });
+    server.0.heal_all();
+    server.check_in_sync();
+    assert_eq!(server.connect(2).get::<_, String>("k").unwrap(), "v");
 }

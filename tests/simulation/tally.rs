@@ -23,6 +23,8 @@ pub(super) const FAULTS: &[&str] = &[
 
 /// What is rarely met. The same holds for these.
 pub(super) const PATHS: &[&str] = &[
+    "refill: all regions gave their word",
+    "refill: done without a lost region",
     "link: peer silent",
     "link: connection ended",
     "delivery: waits for its deps",

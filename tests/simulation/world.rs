@@ -1,11 +1,11 @@
 //! The simulated database: what clients send, what goes wrong, and what must hold meanwhile.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crdt::{Frame, Origin, Region, Seed, Time, Version};
-use geo::proto::{Event, Link, Why};
+use crdt::{Frame, Origin, Region, Seed, Version};
+use geo::proto::{Event, Lack, Link, Refill, Why};
 use geo::testing::{Net, Setup, region};
 use meridian::shard::Round;
 use meridian::shards::Shards;
@@ -39,8 +39,8 @@ pub(super) struct World {
     /// The keys of each shard.
     names: Vec<Vec<Vec<u8>>>,
     graves: Vec<Grave>,
-    /// What the former lives of each region's shards held, until their successors do.
-    lacking: BTreeMap<(u8, u16), Version>,
+    /// Of regions that do not serve yet.
+    refills: BTreeMap<u8, Refill>,
     /// How long past its deadline a key is removed.
     grace_ms: u64,
     /// Whether links have windows of a few frames.
@@ -91,7 +91,7 @@ impl World {
             net,
             names,
             graves: Vec::new(),
-            lacking: BTreeMap::new(),
+            refills: (1..=REGIONS).map(|at| (at, Refill::default())).collect(),
             is_narrow: setup.bytes_max < 1 << 20,
             grace_ms: [0, 200, 2_000][random.usize(0..3)],
             laziness: random.u32(0..9),
@@ -118,7 +118,7 @@ impl World {
         }
         for _ in 0..self.random.u32(1..4) {
             let (at, number) = (self.any_region(), self.random.u16(0..NUMBERS));
-            if self.is_refilled(at, number) {
+            if self.serves(at) {
                 self.command(at, number);
             }
         }
@@ -173,10 +173,7 @@ impl World {
                 Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
                 Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
                 Event::Behind { shard } => panic!("the log of shard {shard} has no bound here"),
-                Event::Unreachable { .. }
-                | Event::Up
-                | Event::Late(_)
-                | Event::Refused { .. } => {}
+                Event::Unreachable { .. } | Event::Up | Event::Late(_) | Event::Refused { .. } => {}
             }
         }
     }
@@ -229,9 +226,8 @@ impl World {
     fn restart(&mut self, at: u8) -> &'static str {
         self.restarts += 1;
         self.born.insert(at, self.restarts);
+        self.refills.insert(at, Refill::default());
         for (number, mut old) in (0..).zip(self.net.restart(at)) {
-            let lacking = self.lacking.entry((at, number)).or_default();
-            lacking.join(old.held());
             self.tally.join(&old.tally);
             let origin = old.shard.origin();
             let frames = old.log().into_iter();
@@ -251,25 +247,36 @@ impl World {
         }
     }
 
-    /// Whether a shard holds again what its former life did and is not lost. Others count what that
-    /// had applied as kept, and have collected accordingly, so before that clients must not write
-    /// here: what they write would not have seen it. A disk will change that.
-    fn is_refilled(&mut self, at: u8, number: u16) -> bool {
-        let Some(before) = self.lacking.get(&(at, number)).cloned() else {
+    /// Whether a region serves clients: the rule of a node, but for one that reaches nobody who
+    /// serves. After a while that begins alone, and what it writes then can differ for good.
+    fn serves(&mut self, at: u8) -> bool {
+        let Some(mut refill) = self.refills.remove(&at) else {
             return true;
         };
-        let elsewhere = self.held_anywhere(number);
-        let (replica, _) = self.net.shard(at, number);
-        let own = replica.shard.origin();
-        let has = |(origin, time): (Origin, Time)| {
-            time.min(elsewhere.get(origin)) <= replica.held.get(origin)
-        };
-        let is_closed = replica.shard.version().floor(own.region) == own.epoch;
-        let is_refilled = is_closed && before.iter().all(has);
-        if is_refilled {
-            self.lacking.remove(&(at, number));
+        let other = at % REGIONS + 1;
+        let others = (1..=REGIONS).filter(|&other| other != at);
+        let serving: Vec<Region> = others
+            .filter(|other| !self.refills.contains_key(other))
+            .map(region)
+            .collect();
+        let (lack, lost) = self.net.with_link(at, other, |_, now, shards| {
+            let mut lost = BTreeSet::new();
+            shards.reach(&mut |reach| lost.extend(reach.lost(now)));
+            if serving.iter().all(|region| lost.contains(region)) {
+                lost.clear();
+            }
+            (refill.look_without(lost.clone(), shards), lost)
+        });
+        if lack != Lack::Nothing {
+            self.refills.insert(at, refill);
+            return false;
         }
-        is_refilled
+        self.tally.count(if lost.is_empty() {
+            "refill: all regions gave their word"
+        } else {
+            "refill: done without a lost region"
+        });
+        true
     }
 
     /// What a crashed shard had written turns up in a region: from its disk after its origin was
@@ -328,7 +335,7 @@ impl World {
             } else {
                 while replica.shard.settle(1_000) {}
             }
-            let may_write = self.is_refilled(at, number);
+            let may_write = self.serves(at);
             let (replica, now_ms) = self.net.shard(at, number);
             if may_write {
                 let round = Round {
@@ -387,7 +394,7 @@ impl World {
         for number in 0..NUMBERS {
             // What comes after a lost frame shows that it is missing.
             for at in 1..=REGIONS {
-                self.wait_for(|world| world.is_refilled(at, number));
+                self.wait_for(|world| world.serves(at));
                 let name = String::from_utf8_lossy(&self.names[usize::from(number)][0]);
                 let last = format!("SET {name} {at}");
                 self.send(at, number, &[last]);

@@ -1,0 +1,92 @@
+//! Whether a node serves clients yet, and if not, why.
+//!
+//! The one place for it: whoever fills a node that has started says here what it waits for, and
+//! that it is done; commands that need data look here. Once done a node stays so.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock;
+
+/// What a node waits for before it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// To hear from this region.
+    Word(String),
+    /// To hold what this region holds.
+    Ops(String),
+    /// The same, which this region's log no longer has: an operator has to decide.
+    Decision(String),
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(region) => write!(f, "waits for word from {region}"),
+            Self::Ops(region) => write!(f, "fills up from {region}"),
+            Self::Decision(region) => write!(
+                f,
+                "the log of {region} no longer has all that is lacking; see REGION ACCEPT-LOSS"
+            ),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Loading {
+    is_on: AtomicBool,
+    since_ms: AtomicU64,
+    waits: Mutex<Option<Waits>>,
+}
+
+impl Loading {
+    /// The node does not serve from now on.
+    pub fn begin(&self) {
+        self.since_ms.store(clock::now_ms(), Ordering::Relaxed);
+        self.is_on.store(true, Ordering::Release);
+    }
+
+    /// Whether it does not serve yet.
+    #[inline]
+    pub fn is_loading(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
+    }
+
+    /// Since when, milliseconds since 1970.
+    pub fn since_ms(&self) -> u64 {
+        self.since_ms.load(Ordering::Relaxed)
+    }
+
+    /// What it waits for, if that is known.
+    pub fn waits(&self) -> Option<Waits> {
+        self.waits.lock().clone()
+    }
+
+    /// Says what it waits for. Logged when it changes.
+    pub fn set_waits(&self, waits: Waits) {
+        let mut known = self.waits.lock();
+        if known.as_ref() != Some(&waits) {
+            match waits {
+                Waits::Decision(_) => tracing::error!(reason = %waits, "loading"),
+                Waits::Word(_) => tracing::info!(reason = %waits, "loading"),
+                // Shard by shard: too often for more.
+                Waits::Ops(_) => tracing::debug!(reason = %waits, "loading"),
+            }
+            *known = Some(waits);
+        }
+    }
+
+    /// It serves from now on. Returns whether it did not before.
+    pub fn end(&self) -> bool {
+        if !self.is_on.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let took_ms = clock::now_ms().saturating_sub(self.since_ms());
+        tracing::info!(took_ms, "serving clients");
+        *self.waits.lock() = None;
+        true
+    }
+}
