@@ -9,7 +9,7 @@ use crate::body::{Body, HashBody, KeyState, Kind, SortedSetBody, part, part_hash
 use crate::effect::{Attached, Bodies, Change};
 use crate::endings::Firsts;
 use crate::entry::Compact;
-use crate::fact::Id;
+use crate::fact::{Id, Seen};
 use crate::names::{Context, Full, Names, Thing, Updated};
 use crate::position::Position;
 use crate::register::{Base, DeadlineFact, EditFact};
@@ -35,6 +35,26 @@ pub(crate) struct Inner<'a> {
     pub(crate) applied: &'a [Time],
 }
 
+impl Inner<'_> {
+    /// What there is to be noted of it.
+    pub(crate) fn into_left(self) -> Left {
+        Left {
+            digest: self.digest,
+            queue: self.queue,
+            fields: self.fields,
+            removed: self.removed,
+        }
+    }
+}
+
+/// What is left to be noted of a change.
+pub(crate) struct Left {
+    pub(crate) digest: u64,
+    pub(crate) queue: Vec<Place>,
+    pub(crate) fields: FieldEnds,
+    pub(crate) removed: Vec<Body>,
+}
+
 /// The first fields of a hash to end, by region, before a change and after.
 #[derive(Default)]
 pub(crate) struct FieldEnds {
@@ -44,7 +64,7 @@ pub(crate) struct FieldEnds {
 
 impl FieldEnds {
     /// Notes what a change to a container does to them.
-    fn note<R>(&mut self, body: &mut Body, change: impl FnOnce(&mut Body) -> R) -> R {
+    pub(crate) fn note<R>(&mut self, body: &mut Body, change: impl FnOnce(&mut Body) -> R) -> R {
         if !matches!(body, Body::Hash(_)) {
             return change(body);
         }
@@ -157,7 +177,8 @@ fn remove(
                 register.remove_deadlines(cx.seen);
             }
         }
-        if cx.alone || state.marks.goes_whole(cx.seen, inner.applied) {
+        let is_again = matches!(cx.seen, Seen::Again(..));
+        if (cx.alone && !is_again) || state.marks.goes_whole(cx.seen, inner.applied) {
             for body in state.detach(bodies) {
                 inner.digest ^= body.digest();
                 let firsts = body.firsts();

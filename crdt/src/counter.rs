@@ -47,10 +47,8 @@ impl Counter {
             && part.carried.is_none()
             && part.raised.is_none()
             && part.is_live();
-        let is_all = register.bases.is_empty()
-            && register.edits.is_empty()
-            && register.deadlines.is_empty()
-            && !register.queued;
+        let is_all =
+            register.bases.is_empty() && register.edits.is_empty() && register.deadlines.is_empty();
         (is_plain && is_all).then_some(Self {
             origin: part.origin,
             birth: part.birth,

@@ -126,6 +126,9 @@ pub(crate) enum Seen<'a> {
     All,
     /// Facts up to these times, by number of their origin.
     UpTo(&'a [Time]),
+    /// As the above by an op that may have been applied before: of its own facts those of effects
+    /// ahead of this one.
+    Again(&'a [Time], Id),
     /// These, and the ops named besides.
     And(&'a [Time], &'a [(OriginIx, Time)]),
 }
@@ -133,7 +136,14 @@ pub(crate) enum Seen<'a> {
 impl Seen<'_> {
     /// Whether it covers a fact.
     pub(crate) fn covers(self, id: Id) -> bool {
-        self.covers_time(id.origin, id.time)
+        match self {
+            Self::Again(_, own) if (own.origin, own.time) == (id.origin, id.time) => {
+                id.index < own.index
+            }
+            Self::All | Self::UpTo(_) | Self::Again(..) | Self::And(..) => {
+                self.covers_time(id.origin, id.time)
+            }
+        }
     }
 
     /// Whether it covers what `origin` did at `time`.
@@ -144,7 +154,7 @@ impl Seen<'_> {
         };
         match self {
             Self::All => true,
-            Self::UpTo(times) => is_up_to(times),
+            Self::UpTo(times) | Self::Again(times, _) => is_up_to(times),
             Self::And(times, also) => is_up_to(times) || also.contains(&(origin, time)),
         }
     }

@@ -10,6 +10,9 @@ use crate::prefetch::prefetch;
 /// A cell without a place: no place is so high.
 const EMPTY: u64 = u64::MAX;
 
+/// Cells that a step of a walk looks at, about.
+const STEP: usize = 64;
+
 /// Cells that a new index has.
 const CELLS_MIN: usize = 12;
 
@@ -95,6 +98,30 @@ impl Index {
         }
     }
 
+    /// The places whose tags are from `first` on, with these, as they come, about as many as a step
+    /// has; and the tag from which on there may be more.
+    pub(crate) fn step(&self, first: u32) -> (Vec<(u32, u32)>, Option<u32>) {
+        let (cells, start) = (self.cells.len(), self.home(first.into()));
+        let end = start + STEP;
+        // The least tag that belongs at the end or behind it.
+        let next = (end < cells).then(|| ((end as u64) << 32).div_ceil(cells as u64) as u32);
+        let mut found = Vec::new();
+        for at in start..start + cells {
+            let cell = self.cells[at % cells];
+            if cell == EMPTY {
+                if end <= at {
+                    break;
+                }
+                continue;
+            }
+            let tag = tag(cell) as u32;
+            if first <= tag && next.is_none_or(|next| tag < next) {
+                found.push((tag, cell as u32));
+            }
+        }
+        (found, next)
+    }
+
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.cells)
@@ -148,6 +175,30 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// A walk by steps comes to every place once, in the order of their tags.
+        #[test]
+        fn a_walk_comes_to_all(
+            hashes in prop::collection::vec(
+                prop_oneof![any::<u64>(), 0_u64..1 << 34, (u64::MAX - (1 << 40))..], 0..300),
+        ) {
+            let mut index = Index::default();
+            for (place, &hash) in (0..).zip(&hashes) {
+                index.insert(hash, place, place as usize + 1);
+            }
+            let mut all: Vec<(u32, u32)> =
+                (0..).zip(&hashes).map(|(place, hash)| ((hash >> 32) as u32, place)).collect();
+            all.sort_unstable();
+            let (mut walked, mut next) = (Vec::new(), Some(0).filter(|_| index.is_there()));
+            while let Some(first) = next {
+                let (mut step, then) = index.step(first);
+                step.sort_unstable();
+                prop_assert!(then.is_none_or(|then| first < then));
+                walked.extend(step);
+                next = then;
+            }
+            prop_assert_eq!(walked, all);
+        }
+
         /// Also where hashes are alike, and at the end of the cells.
         #[test]
         fn an_index_is_a_map(

@@ -229,15 +229,7 @@ fn register_in<S: Sum>(kept: Kept<'_, Register<S>>) -> Register<S> {
     match kept {
         Kept::Full(register) => register.clone(),
         Kept::Counter(counter) => counter.register(),
-        Kept::Compact(base) => Register {
-            bases: vec![Base {
-                id: base.id,
-                attached: base.attached,
-                value: base.value.to_vec(),
-                folded: None,
-            }],
-            ..Register::default()
-        },
+        Kept::Compact(base) => Register::of_base(base),
     }
 }
 

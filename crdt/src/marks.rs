@@ -31,10 +31,18 @@ impl Marks {
         );
     }
 
+    /// Notes facts that come from elsewhere, and whether counter parts are among them.
+    pub(crate) fn note_facts(&mut self, latest: Time, counted: bool) {
+        self.latest = self.latest.max(latest);
+        self.counted |= counted;
+    }
+
     /// Whether an op removes all of it. `applied` are the last ops of each origin, by number.
     pub(crate) fn goes_whole(&self, seen: Seen<'_>, applied: &[Time]) -> bool {
         let covered = match seen {
             Seen::All => true,
+            // Some of it may have come after this effect of the op.
+            Seen::Again(..) => false,
             Seen::UpTo(cover) | Seen::And(cover, _) => (0..).zip(applied).all(|(origin, &last)| {
                 let covered = cover.get(origin).copied().unwrap_or_default();
                 // All that there is of the origin, or all that can be in here.

@@ -135,8 +135,18 @@ impl<S: Sum> Part<S> {
     /// Removes all of it, if that was seen. What turned up late was not: who saw that names it.
     fn remove_seen(&mut self, seen: Seen<'_>, id: Id) {
         let (at, sum) = self.before_late();
-        if seen.covers_time(self.origin, at.time) {
+        if seen.covers(self.in_time_id()) {
             self.remove(id, at, sum);
+        }
+    }
+
+    /// The identity of the last increment that came in time.
+    pub(crate) fn in_time_id(&self) -> Id {
+        let at = self.before_late().0;
+        Id {
+            time: at.time,
+            index: at.index,
+            origin: self.origin,
         }
     }
 
@@ -324,7 +334,7 @@ impl<S: Sum> Register<S> {
             }
         }
         for part in &mut self.parts {
-            if seen.covers_time(part.origin, part.before_late().0.time) {
+            if seen.covers(part.in_time_id()) {
                 part.carried = None;
             }
         }
@@ -449,6 +459,27 @@ impl<S: Sum> Register<S> {
     }
 }
 
+impl<S: Sum> Register<S> {
+    /// A register that is just a base.
+    pub(crate) fn of_base(base: Compact<'_>) -> Self {
+        let Compact {
+            id,
+            attached,
+            value,
+        } = base;
+        let base = Base {
+            id,
+            attached,
+            value: value.to_vec(),
+            folded: None,
+        };
+        Self {
+            bases: vec![base],
+            ..Self::default()
+        }
+    }
+}
+
 /// The base of a register that is just that.
 pub(crate) fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
     match register.bases.as_slice() {
@@ -461,8 +492,7 @@ pub(crate) fn deflate<S: Sum>(register: &Register<S>) -> Option<Compact<'_>> {
             },
         ] if register.edits.is_empty()
             && register.parts.is_empty()
-            && register.deadlines.is_empty()
-            && !register.queued =>
+            && register.deadlines.is_empty() =>
         {
             Some(Compact {
                 id: *id,

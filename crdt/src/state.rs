@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::apply::{FieldEnds, Inner, Place, change_key, settle_part, thing_of};
+use crate::apply::{FieldEnds, Inner, Left, Place, change_key, settle_part, thing_of};
 use crate::body::{Body, KeyState, Kind};
 use crate::effect::{Bodies, Change, Effect};
 use crate::endings::{CountedEndings, Endings};
 use crate::fact::{Id, OriginIx, Origins, Rounds, Seen};
+use crate::held::Held;
 use crate::marks::Marks;
 use crate::names::{Context, Names, Updated};
 use crate::origin::Origin;
@@ -44,6 +45,8 @@ pub struct Applying {
     origin: OriginIx,
     time: Time,
     local: bool,
+    /// Whether part of the state holds what it leaves behind.
+    again: bool,
 }
 
 /// See the module.
@@ -52,7 +55,7 @@ pub struct State {
     pub(crate) seed: Seed,
     pub(crate) origins: Origins,
     /// Whether everything is stable at once, because the database has no other region.
-    alone: bool,
+    pub(crate) alone: bool,
     first: u16,
     pub(crate) slots: Vec<SlotState>,
     /// When keys end, by their slots' numbers and places.
@@ -65,14 +68,16 @@ pub struct State {
     /// Ops of closed origins that have been issued again, and as what.
     pub(crate) reissued: BTreeMap<Stamp, Stamp>,
     /// The last op applied of each origin, by number.
-    applied: Vec<Time>,
+    pub(crate) applied: Vec<Time>,
     /// What was applied when the open round of settling began.
     barrier: Vec<Time>,
-    rounds: Rounds,
+    pub(crate) rounds: Rounds,
     /// How many origins had closed when the last walk began that looked for their counter parts.
     pub(crate) swept: usize,
     pub(crate) walk: Option<Walk>,
     removed: Removed,
+    /// What is ahead of the version of the shard.
+    pub(crate) held: Held,
 }
 
 impl State {
@@ -96,18 +101,20 @@ impl State {
             swept: 0,
             walk: None,
             removed: Removed::default(),
+            held: Held::default(),
         }
     }
 
     /// Begins an op. `deps` are those of an op from elsewhere; an op issued here, just now, has
-    /// seen all that is here.
+    /// seen all that is here. Where part of the state is ahead of the version, it has not: then ops
+    /// issued here come with their deps, too.
     pub fn begin(&mut self, stamp: Stamp, deps: Option<&Version>) -> Applying {
         let origin = self.origins.number(stamp.origin);
         let at = usize::from(origin.0);
         if self.applied.len() <= at {
             self.applied.resize(at + 1, Time::ZERO);
         }
-        self.applied[at] = stamp.time;
+        self.applied[at] = self.applied[at].max(stamp.time);
         if let Some(deps) = deps {
             self.origins.cover(deps, &mut self.cover);
             self.cover[usize::from(origin.0)] = stamp.time;
@@ -116,6 +123,18 @@ impl State {
             origin,
             time: stamp.time,
             local: deps.is_none(),
+            again: self.held.covers(stamp),
+        }
+    }
+
+    /// Takes note of ops that were applied elsewhere, and came as what they left behind.
+    pub(crate) fn note_applied(&mut self, times: impl Iterator<Item = (Origin, Time)>) {
+        for (origin, time) in times {
+            let at = usize::from(self.origins.number(origin).0);
+            if self.applied.len() <= at {
+                self.applied.resize(at + 1, Time::ZERO);
+            }
+            self.applied[at] = self.applied[at].max(time);
         }
     }
 
@@ -158,12 +177,12 @@ impl State {
         let mut whole = Vec::new();
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let seen = seen(op, &self.cover);
+            let seen = seen(op, id, &self.cover);
             if slot.keys.is_void() {
                 slot.marks = Marks::default();
                 continue;
             }
-            if self.alone || slot.marks.goes_whole(seen, &self.applied) {
+            if (self.alone && !op.again) || slot.marks.goes_whole(seen, &self.applied) {
                 self.removed.add_slot(std::mem::take(slot).keys);
                 whole.push(self.first + index as u16);
             } else {
@@ -200,14 +219,39 @@ impl State {
     }
 
     fn apply_to_key(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
+        if !op.again {
+            self.apply_here(op, id, key, change);
+            return;
+        }
+        let fact = self.origins.fact_id(id);
+        if self.held.skips(key, fact, change, &self.seed) {
+            return;
+        }
+        let is_known = self.held.has_register(key, fact.stamp, &self.seed);
+        let again = Applying {
+            again: is_known,
+            ..op
+        };
+        if let Change::Remove { bodies, .. } = *change
+            && is_known
+        {
+            let (bodies, deadlines) = (bodies.but(Bodies::STRING), false);
+            self.apply_here(again, id, key, &Change::Remove { bodies, deadlines });
+        } else {
+            self.apply_here(again, id, key, change);
+        }
+    }
+
+    fn apply_here(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
         let index = self.slot_index(key.slot);
         let slot = &mut self.slots[index];
         let cx = Context {
             origins: &self.origins,
             seed: &self.seed,
-            seen: seen(op, &self.cover),
+            seen: seen(op, id, &self.cover),
             id,
-            alone: self.alone,
+            // What the op leaves of a key may be less than there is now.
+            alone: self.alone && !op.again,
             rounds: self.rounds,
             goes_on: matches!(
                 change,
@@ -223,25 +267,26 @@ impl State {
         };
         slot.marks.note(id, change);
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
-        slot.digest ^= updated.digest() ^ inner.digest;
-        if updated.queue {
-            self.unsettled.push_back(Unsettled {
-                latest: id,
-                key: key.name.into(),
-                place: Place::Key,
-            });
-        }
-        for body in inner.removed {
+        let left = inner.into_left();
+        self.take_note(key, id, &updated, left);
+    }
+
+    /// Keeps up what is kept by difference, after a change of a key by `latest`.
+    pub(crate) fn take_note(&mut self, key: &Key<'_>, latest: Id, updated: &Updated, left: Left) {
+        let index = self.slot_index(key.slot);
+        self.slots[index].digest ^= updated.digest() ^ left.digest;
+        for body in left.removed {
             self.removed.add_body(body);
         }
-        for place in inner.queue {
+        let of_key = updated.queue.then_some(Place::Key);
+        for place in of_key.into_iter().chain(left.queue) {
             self.unsettled.push_back(Unsettled {
-                latest: id,
+                latest,
                 key: key.name.into(),
                 place,
             });
         }
-        self.note_endings(key.slot, &updated, &inner.fields);
+        self.note_endings(key.slot, updated, &left.fields);
     }
 
     fn note_endings(&mut self, slot: Slot, updated: &Updated, fields: &FieldEnds) {
@@ -283,6 +328,13 @@ impl State {
         is_walking || limit < waiting
     }
 
+    /// Settles all that waits, in a database that has no other region.
+    pub(crate) fn settle_all(&mut self) {
+        for thing in std::mem::take(&mut self.unsettled) {
+            self.settle_thing(thing, Seen::All);
+        }
+    }
+
     pub(crate) fn settle_thing(&mut self, thing: Unsettled, stable: Seen<'_>) {
         let key = self.seed.key(&thing.key);
         let index = self.slot_index(key.slot);
@@ -293,7 +345,7 @@ impl State {
             seed: &self.seed,
             seen: stable,
             id,
-            alone: false,
+            alone: self.alone,
             rounds: self.rounds,
             goes_on: false,
         };
@@ -397,9 +449,11 @@ impl State {
 }
 
 /// What an op had seen.
-fn seen(op: Applying, cover: &[Time]) -> Seen<'_> {
+fn seen(op: Applying, id: Id, cover: &[Time]) -> Seen<'_> {
     if op.local {
         Seen::All
+    } else if op.again {
+        Seen::Again(cover, id)
     } else {
         Seen::UpTo(cover)
     }

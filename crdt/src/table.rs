@@ -69,7 +69,7 @@ impl<T> Slab<T> {
     }
 
     /// The values in use, with their places, in order of these.
-    fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..)
             .zip(&self.places)
             .filter_map(|(id, value)| Some((id, value.as_ref()?)))
@@ -247,6 +247,25 @@ impl<N: Named> Table<N> {
         } else if self.index.is_there() {
             self.index.remove(hash, id, self.entries.len());
         }
+    }
+
+    /// The places of some entries whose tags, the upper halves of their hashes, are from `first`
+    /// on, by tag and then name; and the tag from which on there may be more. A walk by tags comes
+    /// to every entry that is there throughout, whatever happens to others meanwhile, and is the
+    /// same wherever the entries are.
+    pub(crate) fn step(&self, first: u32, seed: &Seed) -> (Vec<(u32, u32)>, Option<u32>) {
+        let (mut step, next) = if self.index.is_there() {
+            self.index.step(first)
+        } else {
+            let all = self.entries.iter().map(|(id, entry)| {
+                let tag = (seed.hash(N::name(entry)) >> 32) as u32;
+                (tag, id)
+            });
+            (all.filter(|&(tag, _)| first <= tag).collect(), None)
+        };
+        let name = |id| self.entries.get(id).map(|entry| N::name(entry));
+        step.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(&name(b.1))));
+        (step, next)
     }
 
     /// Estimated bytes on the heap.

@@ -63,7 +63,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_signed(out: &mut Vec<u8>, value: i128) {
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i128) {
     let mut zigzag = (value << 1 ^ value >> 127) as u128;
     while 0x80 <= zigzag {
         out.push(zigzag as u8 | 0x80);
@@ -72,7 +72,7 @@ fn put_signed(out: &mut Vec<u8>, value: i128) {
     out.push(zigzag as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
@@ -82,30 +82,30 @@ pub(crate) fn put_origin(out: &mut Vec<u8>, origin: Origin) {
     put_varint(out, origin.epoch.0);
 }
 
-fn put_dot(out: &mut Vec<u8>, dot: Dot) {
+pub(crate) fn put_dot(out: &mut Vec<u8>, dot: Dot) {
     put_varint(out, dot.time.0);
     put_varint(out, dot.index.into());
 }
 
-fn put_number(out: &mut Vec<u8>, number: Number) {
+pub(crate) fn put_number(out: &mut Vec<u8>, number: Number) {
     put_signed(out, number.int);
     put_signed(out, number.dec);
 }
 
-fn put_score(out: &mut Vec<u8>, score: f64) {
+pub(crate) fn put_score(out: &mut Vec<u8>, score: f64) {
     out.extend_from_slice(&score.to_bits().to_le_bytes());
 }
 
-fn put_carried(out: &mut Vec<u8>, carried: Option<u64>) {
+pub(crate) fn put_carried(out: &mut Vec<u8>, carried: Option<u64>) {
     // Zero is no deadline that anybody carries: it was past before there were computers.
     put_varint(out, carried.map_or(0, |ms| ms.saturating_add(1)));
 }
 
-fn put_deadline(out: &mut Vec<u8>, deadline: Deadline) {
+pub(crate) fn put_deadline(out: &mut Vec<u8>, deadline: Deadline) {
     put_carried(out, deadline.finite());
 }
 
-fn put_attached(out: &mut Vec<u8>, attached: Attached) {
+pub(crate) fn put_attached(out: &mut Vec<u8>, attached: Attached) {
     match attached {
         Attached::Nothing => out.push(0),
         Attached::Deadline(deadline) => {
@@ -115,7 +115,7 @@ fn put_attached(out: &mut Vec<u8>, attached: Attached) {
     }
 }
 
-fn put_position(out: &mut Vec<u8>, at: &Position) {
+pub(crate) fn put_position(out: &mut Vec<u8>, at: &Position) {
     put_varint(out, at.steps().len() as u64);
     for step in at.steps() {
         out.push(u8::from(step.side == Side::Right));
@@ -146,7 +146,7 @@ fn put_raised<S: Copy>(out: &mut Vec<u8>, raised: &Raised<S>, put: fn(&mut Vec<u
     put(out, raised.sum);
 }
 
-fn put_edit(out: &mut Vec<u8>, edit: Edit<'_>) {
+pub(crate) fn put_edit(out: &mut Vec<u8>, edit: Edit<'_>) {
     match edit {
         Edit::Append(bytes) => {
             out.push(0);

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Bad("a number is too long"))
     }
 
-    fn narrow(&mut self) -> Read<u32> {
+    pub(crate) fn narrow(&mut self) -> Read<u32> {
         u32::try_from(self.varint()?).map_err(|_| DecodeError::Bad("a number is too large"))
     }
 
@@ -112,12 +112,12 @@ impl<'a> Reader<'a> {
         Ok((zigzag >> 1) as i128 ^ -((zigzag & 1) as i128))
     }
 
-    fn bytes(&mut self) -> Read<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Read<&'a [u8]> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Short)?;
         self.take(length)
     }
 
-    fn flag(&mut self) -> Read<bool> {
+    pub(crate) fn flag(&mut self) -> Read<bool> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -130,23 +130,28 @@ impl<'a> Reader<'a> {
         Ok(Origin::new(region, Epoch(self.varint()?)))
     }
 
-    fn dot(&mut self) -> Read<Dot> {
+    pub(crate) fn dot(&mut self) -> Read<Dot> {
         Ok(Dot {
             time: Time(self.varint()?),
             index: self.narrow()?,
         })
     }
 
-    fn number(&mut self) -> Read<Number> {
+    pub(crate) fn number(&mut self) -> Read<Number> {
         Ok(Number {
             int: self.signed()?,
             dec: self.signed()?,
         })
     }
 
-    fn score(&mut self) -> Read<f64> {
+    /// Eight bytes.
+    pub(crate) fn word(&mut self) -> Read<u64> {
         let bytes = self.take(8)?.try_into().map_err(|_| DecodeError::Short)?;
-        let score = f64::from_bits(u64::from_le_bytes(bytes));
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    pub(crate) fn score(&mut self) -> Read<f64> {
+        let score = f64::from_bits(self.word()?);
         if score.is_nan() {
             Err(DecodeError::Bad("a score is not a number"))
         } else {
@@ -154,15 +159,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn carried(&mut self) -> Read<Option<u64>> {
+    pub(crate) fn carried(&mut self) -> Read<Option<u64>> {
         Ok(self.varint()?.checked_sub(1))
     }
 
-    fn deadline(&mut self) -> Read<Deadline> {
+    pub(crate) fn deadline(&mut self) -> Read<Deadline> {
         Ok(self.carried()?.map_or(Deadline::Never, Deadline::At))
     }
 
-    fn attached(&mut self) -> Read<Attached> {
+    pub(crate) fn attached(&mut self) -> Read<Attached> {
         Ok(if self.flag()? {
             Attached::Deadline(self.deadline()?)
         } else {
@@ -170,7 +175,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn position(&mut self) -> Read<Position> {
+    pub(crate) fn position(&mut self) -> Read<Position> {
         let count = self.varint()?;
         if self.rest.len() as u64 / 4 < count {
             return Err(DecodeError::Short);
@@ -213,7 +218,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn stamp(&mut self) -> Read<Stamp> {
+    pub(crate) fn stamp(&mut self) -> Read<Stamp> {
         let origin = self.origin()?;
         let time = Time(self.varint()?);
         Ok(Stamp { time, origin })
@@ -238,7 +243,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn edit(&mut self) -> Read<Edit<'a>> {
+    pub(crate) fn edit(&mut self) -> Read<Edit<'a>> {
         match self.byte()? {
             0 => Ok(Edit::Append(self.bytes()?)),
             1 => Ok(Edit::Overwrite {

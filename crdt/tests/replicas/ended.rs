@@ -20,7 +20,7 @@ impl Story {
         self.collect(region).collect(region)
     }
 
-    fn parts(&self, region: usize) -> usize {
+    pub(crate) fn parts(&self, region: usize) -> usize {
         let state = &self.cluster.replicas[region].state;
         state.string_parts(&state.seed().key(KEYS[0])).len()
     }

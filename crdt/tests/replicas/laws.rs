@@ -98,6 +98,22 @@ fn step(share: u32) -> impl Strategy<Value = Step> {
         2 => (0_usize..3, 1_usize..4).prop_map(|(region, limit)| Step::Settle { region, limit }),
         1 => (0_usize..3, any::<bool>()).prop_map(|(region, lose)| Step::Fail { region, lose }),
         1 => (0_usize..3, 0_usize..3).prop_map(|(region, place)| Step::Late { region, place }),
+        2 => by_state(),
+    ]
+}
+
+/// What a region does by pieces of state.
+fn by_state() -> impl Strategy<Value = Step> {
+    let budget = || prop::sample::select(vec![1_usize, 1, 40, 10_000]);
+    prop_oneof![
+        (0_usize..3, 0_usize..3, budget()).prop_map(|(region, from, budget)| {
+            Step::Merge {
+                region,
+                from,
+                budget,
+            }
+        }),
+        (0_usize..3, budget()).prop_map(|(region, budget)| Step::Snapshot { region, budget }),
     ]
 }
 
@@ -126,6 +142,7 @@ fn ending_step() -> impl Strategy<Value = Step> {
         }),
         8 => (0_usize..3, 0_usize..4).prop_map(|(region, nth)| Step::Deliver { region, nth }),
         4 => (0_usize..3, 1_usize..4).prop_map(|(region, limit)| Step::Settle { region, limit }),
+        2 => by_state(),
     ]
 }
 

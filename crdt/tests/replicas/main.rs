@@ -3,6 +3,7 @@
 mod cluster;
 mod ended;
 mod laws;
+mod merges;
 mod model;
 mod regressions;
 mod small;

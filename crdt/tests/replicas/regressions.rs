@@ -437,14 +437,3 @@ fn a_member_that_was_added_anew_stays_in_the_order() {
     }
     story.cluster.converge();
 }
-
-/// Of two whole states, one has folded what the other still has as an edit. Merging is of the model
-/// until there is catch-up by state.
-#[test]
-fn merge_of_folded() {
-    let mut story = Story::new();
-    story.run(0, append("a")).sync().collect(0);
-    story.run(0, append("b"));
-    story.cluster.check_merge(1, 0);
-    story.ends_as("ab");
-}

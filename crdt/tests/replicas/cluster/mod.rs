@@ -5,6 +5,7 @@
 //! state must show what the model shows.
 
 pub(crate) mod intent;
+pub(crate) mod pieces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use crdt::{
 };
 
 pub(crate) use self::intent::Intent;
+use self::pieces::Snapshot;
 pub(crate) use crate::model::look::Look;
 use crate::model::{Model, Part, Place, Sum};
 
@@ -32,6 +34,7 @@ pub(crate) struct Replica {
     writer: FrameWriter,
     pub(crate) model: Model,
     pub(crate) state: State,
+    snapshot: Option<Snapshot>,
 }
 
 impl Replica {
@@ -44,6 +47,7 @@ impl Replica {
             writer: FrameWriter::new(0, origin),
             model: Model::default(),
             state: State::new(Seed::from_text(b"test"), slot, 1, alone),
+            snapshot: None,
         }
     }
 
@@ -183,6 +187,14 @@ pub(crate) enum Step {
     Fail { region: usize, lose: bool },
     /// One more increment of a closed origin turns up, and a region issues it again.
     Late { region: usize, place: usize },
+    /// A region takes in another's state, in pieces of so many bytes.
+    Merge {
+        region: usize,
+        from: usize,
+        budget: usize,
+    },
+    /// A region begins a snapshot; each step takes a piece, and the last one reads it back.
+    Snapshot { region: usize, budget: usize },
 }
 
 /// An op as shipped, and all that its issuer held after it.
@@ -246,7 +258,20 @@ impl Cluster {
                 self.late(region % count, place);
                 region
             }
+            Step::Merge {
+                region,
+                from,
+                budget,
+            } => {
+                self.merge(region % count, from % count, budget);
+                region
+            }
+            Step::Snapshot { region, budget } => {
+                self.begin_snapshot(region % count, budget);
+                region
+            }
         };
+        self.go_on();
         self.replicas[region % count].check();
     }
 

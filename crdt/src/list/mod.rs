@@ -4,6 +4,8 @@
 //! position, so a queue of a million jobs costs no more than its values and 7 bytes each.
 //! Everything else is kept in full in a slab beside the sequence.
 
+mod merge;
+
 use std::ops::Range;
 
 use crate::effect::{Attached, ElementId, End};
@@ -32,6 +34,21 @@ pub(crate) struct ListBody {
     pub(crate) digest: u64,
 }
 
+/// All facts of an element.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fact<'a> {
+    Pushed {
+        id: Id,
+        end: End,
+        value: &'a [u8],
+    },
+    Full {
+        position: &'a Position,
+        born: Id,
+        bases: &'a [Base],
+    },
+}
+
 /// Reading.
 impl ListBody {
     pub(crate) fn len(&self) -> usize {
@@ -41,6 +58,39 @@ impl ListBody {
     /// The value at a rank.
     pub(crate) fn get(&self, rank: usize) -> Option<&[u8]> {
         Some(self.value(self.elements.get(rank)?))
+    }
+
+    /// The element at a rank.
+    pub(crate) fn fact(&self, rank: usize) -> Option<Fact<'_>> {
+        Some(match self.elements.get(rank)? {
+            Element::Pushed { id, end, value } => Fact::Pushed { id, end, value },
+            Element::Full(place) => {
+                let full = self.full_at(place);
+                Fact::Full {
+                    position: &full.position,
+                    born: full.born,
+                    bases: &full.bases,
+                }
+            }
+        })
+    }
+
+    /// The ranks of the elements after one position and up to another, this included.
+    pub(crate) fn ranks(
+        &self,
+        after: Option<&Position>,
+        until: Option<&Position>,
+        origins: &Origins,
+    ) -> Range<usize> {
+        let behind = |last: &Position| self.rank_where(|at| at <= *last, origins);
+        let start = after.map_or(0, behind);
+        start..until.map_or(self.len(), behind).max(start)
+    }
+
+    /// What was written into elements beside what is read, unless more than `most` are in full.
+    pub(crate) fn siblings(&self, most: usize) -> Option<impl Iterator<Item = &Base>> {
+        let full = self.full.iter();
+        (self.full.len() <= most).then(|| full.flat_map(|(_, full)| full.bases.iter().skip(1)))
     }
 
     /// The values at these ranks.

@@ -5,6 +5,8 @@
 //! the thing was before and is after, so that counts, digests and indexes are kept up by
 //! difference and never recomputed.
 
+mod merge;
+
 use crate::counter::Counter;
 use crate::effect::Increment;
 use crate::entry::{self, Compact, Entry};
@@ -158,6 +160,16 @@ impl<F: Full> Names<F> {
     /// Above the place of every thing.
     pub(crate) fn ids_end(&self) -> u32 {
         self.table.ids_end()
+    }
+
+    /// Some things from a tag on. See [`Table::step`].
+    pub(crate) fn step(&self, first: u32, seed: &Seed) -> (Vec<(u32, u32)>, Option<u32>) {
+        self.table.step(first, seed)
+    }
+
+    /// The things that are kept in full.
+    pub(crate) fn in_full(&self) -> &Slab<F> {
+        &self.full
     }
 
     /// All things, by place.
@@ -404,6 +416,8 @@ impl<F: Full> Names<F> {
                 }
                 return found.unwrap_or(0);
             }
+            // Whoever settles it will look for it in full.
+            Some(register) if register.queued => None,
             Some(register) => match deflate(register) {
                 Some(base) => Some(entry::compact(thing.name, base)),
                 None => Counter::of(register).map(|c| entry::counter(thing.name, c)),
@@ -485,21 +499,7 @@ impl<F: Full> Names<F> {
 }
 
 fn inflate<F: Full>(base: Compact<'_>) -> F {
-    let Compact {
-        id,
-        attached,
-        value,
-    } = base;
-    let base = Base {
-        id,
-        attached,
-        value: value.to_vec(),
-        folded: None,
-    };
-    F::from_register(Register {
-        bases: vec![base],
-        ..Register::default()
-    })
+    F::from_register(Register::of_base(base))
 }
 
 fn settle<F: Full>(full: &mut F, stable: Seen<'_>, thing: u64, cx: &Context<'_>) {
