@@ -44,7 +44,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         "starting empty"
     );
     let listener = Listener::bind(config.clients.listen)?;
-    let server = Arc::new(Server::new(shards(config), settings(config)));
+    let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
+    let shards = shards(config, &budget);
+    let server = Arc::new(Server::new(shards, settings(config)));
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
     let links = link(config, &server);
     let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
@@ -61,6 +63,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             let _ = server.geo_figures.set(net.figures());
         }
         tokio::spawn(keep_tidy(Arc::clone(&server), config.expiry_grace));
+        tokio::spawn(keep_room(budget));
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = listener.run(Arc::clone(&server), threads) => ended?,
@@ -76,7 +79,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     })
 }
 
-fn shards(config: &Config) -> Shards {
+fn shards(config: &Config, budget: &Arc<Budget>) -> Shards {
     let seed = Seed::from_text(config.database.as_bytes());
     let epoch = Epoch(clock::now_ms());
     let peers = config.peers.iter().map(|peer| peer.region.id);
@@ -85,7 +88,7 @@ fn shards(config: &Config) -> Shards {
             .chain([config.region.id])
             .collect::<BTreeSet<Region>>(),
         clock_drift_max_ms: config.max_clock_drift.as_millis() as u64,
-        budget: Arc::new(Budget::new(config.geo_log_bytes as u64)),
+        budget: Arc::clone(budget),
     };
     let build = |number| {
         let (first, slots) = Shards::slots_of(number, config.shards);
@@ -108,6 +111,8 @@ const FEATURE_LEVEL: u32 = 3;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
+/// How often memory for the logs is made ready, if it is short.
+const ROOM_EVERY: Duration = Duration::from_millis(100);
 /// Things that are settled in a shard under one hold of its lock.
 const SETTLED_AT_ONCE: usize = 1_000;
 /// Keys and fields that are removed from a shard under one hold of its lock.
@@ -205,6 +210,18 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
                 // Removals are writes, too: they must have seen what our last life had.
                 expire(&server, index, grace, &down).await;
             }
+        }
+    }
+}
+
+/// Keeps memory for the logs ready, for ever.
+async fn keep_room(budget: Arc<Budget>) {
+    let mut ticks = tokio::time::interval(ROOM_EVERY);
+    loop {
+        ticks.tick().await;
+        if budget.lacks_room() {
+            let budget = Arc::clone(&budget);
+            let _ = tokio::task::spawn_blocking(move || budget.make_room()).await;
         }
     }
 }

@@ -6,7 +6,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Reader, put_effect, put_origin, put_varint, put_version};
 use crate::effect::Effect;
@@ -70,7 +72,7 @@ pub struct Frame {
     first: Time,
     last: Time,
     ops: u32,
-    deps: Version,
+    deps: Arc<Version>,
     /// Where the ops start.
     body: usize,
 }
@@ -158,13 +160,29 @@ impl Frame {
     }
 
     /// What its last op had seen of other origins, and so all of its ops.
-    pub const fn deps(&self) -> &Version {
+    pub fn deps(&self) -> &Version {
         &self.deps
     }
 
     /// The bytes.
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The bytes, for whoever has no other use of it.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// The same frame, in other memory, which it shares with `like` as far as they are alike.
+    #[must_use]
+    pub fn copied(mut self, mut memory: BytesMut, like: Option<&Self>) -> Self {
+        memory.extend_from_slice(&self.bytes);
+        self.bytes = memory.freeze();
+        if let Some(like) = like.filter(|like| like.deps == self.deps) {
+            self.deps = Arc::clone(&like.deps);
+        }
+        self
     }
 
     /// Its ops in order.
@@ -196,7 +214,7 @@ pub struct Op<'a> {
     /// Its name and rank.
     pub stamp: Stamp,
     /// The last op of each other origin that its issuer had applied.
-    pub deps: Version,
+    pub deps: Arc<Version>,
     effects: Effects<'a>,
 }
 
@@ -243,7 +261,7 @@ impl<'a> Iterator for Ops<'a> {
 struct RawOps<'a> {
     reader: Reader<'a>,
     time: Time,
-    deps: Option<Version>,
+    deps: Option<Arc<Version>>,
 }
 
 impl<'a> RawOps<'a> {
@@ -257,7 +275,7 @@ impl<'a> RawOps<'a> {
         self.time = Time(time.ok_or(DecodeError::Bad("times do not increase"))?);
         match (self.reader.byte()?, &self.deps) {
             (0, Some(_)) => {}
-            (1, _) => self.deps = Some(self.reader.version()?),
+            (1, _) => self.deps = Some(Arc::new(self.reader.version()?)),
             _ => return Err(DecodeError::Bad("an op does not say what it had seen")),
         }
         Ok(Some(self.reader))
@@ -311,8 +329,10 @@ pub struct FrameWriter {
     /// Where the key of the last effect of the open op is.
     key: Option<std::ops::Range<usize>>,
     in_op: bool,
-    /// What the last op had seen.
-    deps: Option<Version>,
+    /// What the last op had seen, in this frame or before it.
+    deps: Option<Arc<Version>>,
+    /// Whether this frame says that.
+    says_deps: bool,
 }
 
 impl FrameWriter {
@@ -331,6 +351,7 @@ impl FrameWriter {
             key: None,
             in_op: false,
             deps: None,
+            says_deps: false,
         }
     }
 
@@ -363,12 +384,16 @@ impl FrameWriter {
         }
         self.op = self.out.len();
         put_varint(&mut self.out, time.0 - self.last.0);
-        if self.deps.as_ref() == Some(deps) {
+        let is_same = self.deps.as_deref() == Some(deps);
+        if is_same && self.says_deps {
             self.out.push(0);
         } else {
             self.out.push(1);
             put_version(&mut self.out, deps);
-            self.deps = Some(deps.clone());
+            self.says_deps = true;
+        }
+        if !is_same {
+            self.deps = Some(Arc::new(deps.clone()));
         }
         self.last = time;
         self.in_op = true;
@@ -393,16 +418,21 @@ impl FrameWriter {
 
     /// Seals what has gathered, if anything has.
     pub fn seal(&mut self) -> Option<Frame> {
+        self.seal_in(BytesMut::new())
+    }
+
+    /// The same, in memory that has room for it, or gets some. Frames are kept for long, so they
+    /// take up no more than they need; what they are written in first is warm, and used again.
+    pub fn seal_in(&mut self, mut memory: BytesMut) -> Option<Frame> {
         if self.ops == 0 {
             return None;
         }
         write_header(&mut self.out);
-        // Frames are kept for long, so they take up no more than they need; what they are written
-        // in is warm, and used again unless it has become large.
+        self.says_deps = false;
         let bytes = if self.out.len() <= KEPT_BYTES {
-            let bytes = Bytes::copy_from_slice(&self.out);
+            memory.extend_from_slice(&self.out);
             self.out.clear();
-            bytes
+            memory.freeze()
         } else {
             std::mem::take(&mut self.out).into_boxed_slice().into()
         };
@@ -414,7 +444,7 @@ impl FrameWriter {
             first: self.first,
             last: self.last,
             ops: std::mem::take(&mut self.ops),
-            deps: self.deps.take().unwrap_or_default(),
+            deps: self.deps.clone().unwrap_or_default(),
             body: self.body,
         };
         debug_assert_eq!(

@@ -9,25 +9,34 @@
 //! Frames on disk come before these: they will extend the log at its old end, and only
 //! [`Log::read`] and [`Log::start`] will have to know.
 
-use std::collections::{BTreeSet, VecDeque};
+mod blocks;
+mod frames;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::BytesMut;
 use crdt::{Frame, Origin, Region, Version};
 
-/// Bytes that all logs of a node may hold.
+use blocks::{Blocks, PIECE_BYTES_MAX};
+use frames::Frames;
+
+/// Bytes that all logs of a node may hold, and memory for them.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
     used: AtomicU64,
+    blocks: Blocks,
 }
 
 impl Budget {
     /// A budget of so many bytes.
-    pub const fn new(bytes_max: u64) -> Self {
+    pub fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
             used: AtomicU64::new(0),
+            blocks: Blocks::default(),
         }
     }
 
@@ -39,6 +48,17 @@ impl Budget {
     /// How many bytes they may hold.
     pub const fn bytes_max(&self) -> u64 {
         self.bytes_max
+    }
+
+    /// Whether it is time for [`Self::make_room`].
+    pub fn lacks_room(&self) -> bool {
+        self.blocks.is_low()
+    }
+
+    /// Touches memory for frames to come, so that no log has to wait for the system. To be called
+    /// where that may take its time.
+    pub fn make_room(&self) {
+        self.blocks.fill();
     }
 
     fn take(&self, bytes: u64) {
@@ -77,7 +97,7 @@ pub enum Keep {
 /// See the module.
 #[derive(Debug)]
 pub struct Log {
-    frames: VecDeque<Frame>,
+    frames: Frames,
     /// The number of the oldest frame that is kept.
     first: u64,
     bytes: u64,
@@ -87,19 +107,47 @@ pub struct Log {
     dropped: Version,
     keep: Keep,
     budget: Arc<Budget>,
+    /// Where the next frame goes.
+    room: BytesMut,
 }
 
 impl Log {
     /// An empty log.
-    pub const fn new(keep: Keep, budget: Arc<Budget>) -> Self {
+    pub fn new(keep: Keep, budget: Arc<Budget>) -> Self {
         Self {
-            frames: VecDeque::new(),
+            room: BytesMut::new(),
+            frames: Frames::new(),
             first: 0,
             bytes: 0,
             ends: Version::new(),
             dropped: Version::new(),
             keep,
             budget,
+        }
+    }
+
+    /// Memory for a frame of so many bytes, to be written and appended; a large one finds its own.
+    pub fn room(&mut self, bytes: usize) -> BytesMut {
+        if PIECE_BYTES_MAX < bytes {
+            return BytesMut::new();
+        }
+        if !self.room.try_reclaim(bytes) {
+            self.room = self.budget.blocks.take();
+        }
+        let rest = self.room.split_off(bytes);
+        std::mem::replace(&mut self.room, rest)
+    }
+
+    /// Appends a frame that was written elsewhere: small ones get memory of the log's own, so that
+    /// what they came in is free again, and warm, for the next.
+    pub fn append_copy(&mut self, frame: Frame) {
+        let bytes = frame.bytes().len();
+        if self.keep == Keep::Nothing || PIECE_BYTES_MAX < bytes {
+            self.append(frame);
+        } else {
+            let room = self.room(bytes);
+            let copy = frame.copied(room, self.frames.back());
+            self.append(copy);
         }
     }
 
@@ -111,7 +159,8 @@ impl Log {
             self.dropped.advance(frame.origin(), frame.prev());
         }
         self.ends.advance(frame.origin(), frame.last());
-        self.frames.push_back(frame);
+        let blocks = &self.budget.blocks;
+        self.frames.push_back(frame, || blocks.take_chunk());
         self.bytes += bytes;
         self.budget.take(bytes);
         let kept_min = match self.keep {
@@ -128,12 +177,16 @@ impl Log {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
+        if let Some((frame, chunk)) = self.frames.pop_front() {
             let bytes = frame.bytes().len() as u64;
             self.first += 1;
             self.bytes -= bytes;
             self.budget.give_back(bytes);
             self.dropped.advance(frame.origin(), frame.last());
+            self.budget.blocks.give_back(frame.into_bytes());
+            if let Some(chunk) = chunk {
+                self.budget.blocks.give_back_chunk(chunk);
+            }
         }
     }
 
@@ -153,7 +206,7 @@ impl Log {
         let Some(skip) = cursor.0.checked_sub(self.first) else {
             return Read::Behind;
         };
-        let rest = (cursor.0..).zip(self.frames.range(self.frames.len().min(skip as usize)..));
+        let rest = (cursor.0..).zip(self.frames.from(skip as usize));
         for (number, frame) in rest {
             if wanted(frame) {
                 return Read::Frame(frame, Cursor(number + 1));
@@ -351,5 +404,22 @@ mod tests {
         assert_eq!(log.pending(region(2), &Version::new()), 5, "its own it has");
         assert_eq!(log.pending(region(2), &has(1, 2)), 3);
         assert_eq!(log.pending(region(2), &has(1, 5)), 0);
+    }
+
+    #[test]
+    fn a_frame_from_elsewhere_is_kept_in_memory_of_the_log() {
+        let (mut log, budget) = log(1 << 20, Keep::WithinBudget);
+        let all = frames(1, &[&[1], &[2, 3]]);
+        assert!(!budget.lacks_room());
+        for frame in &all {
+            log.append_copy(frame.clone());
+        }
+        assert!(log.frames().eq(&all));
+        let places: Vec<_> = log.frames().map(|frame| frame.bytes().as_ptr()).collect();
+        let behind_the_first = places[0].wrapping_add(all[0].bytes().len());
+        assert_eq!(places[1], behind_the_first, "of one block");
+        assert!(budget.lacks_room());
+        budget.make_room();
+        assert!(!budget.lacks_room());
     }
 }

@@ -200,7 +200,7 @@ impl Shard {
         {
             if self.apply(&frame, skip, now_ms) {
                 self.delivery.applied(&frame);
-                self.log.append(frame);
+                self.log.append_copy(frame);
                 has_applied = true;
             }
         }
@@ -246,7 +246,11 @@ impl Shard {
 
     /// Seals the ops that have gathered since the last time, if any have: they are in the log then.
     pub fn seal(&mut self) -> Option<Frame> {
-        let frame = self.frame.seal()?;
+        if self.frame.is_empty() {
+            return None;
+        }
+        let room = self.log.room(self.frame.len());
+        let frame = self.frame.seal_in(room)?;
         self.log.append(frame.clone());
         Some(frame)
     }

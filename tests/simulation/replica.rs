@@ -79,7 +79,7 @@ impl Replica {
                     op.stamp
                 );
             }
-            let mut seen = op.deps.clone();
+            let mut seen = Version::clone(&op.deps);
             seen.advance(origin, op.stamp.time);
             for (index, effect) in (0..).zip(op.effects()) {
                 let id = FactId {

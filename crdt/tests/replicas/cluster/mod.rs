@@ -61,7 +61,7 @@ impl Replica {
     /// Applies an op of another origin.
     fn admit(&mut self, frame: &Frame) {
         for op in frame {
-            let mut seen = op.deps.clone();
+            let mut seen = Version::clone(&op.deps);
             seen.advance(op.stamp.origin, op.stamp.time);
             let applying = self.state.begin(op.stamp, Some(&op.deps));
             for (index, effect) in (0..).zip(op.effects()) {
