@@ -23,9 +23,6 @@ mod tests;
 /// Arguments that a request holds without allocating: most commands have fewer.
 const SPANS_INLINE: usize = 8;
 
-/// Bytes after which a search for the end of a line goes wide; headers are shorter.
-const HEADER_BYTES: usize = 16;
-
 /// What a request may be, at the moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -227,10 +224,11 @@ impl Decoder {
         too_long: ProtocolError,
     ) -> Result<Option<&'b [u8]>, ProtocolError> {
         let rest = buffer.get(self.position..).unwrap_or_default();
-        let short = rest.iter().take(HEADER_BYTES).position(|&b| b == b'\r');
-        let end = match short {
-            Some(end) => Some(end),
-            None => self.search(rest, b'\r', too_long)?,
+        let end = match *rest {
+            // Nearly all numbers have one digit or two.
+            [a, b, b'\r', ..] if a != b'\r' && b != b'\r' => Some(2),
+            [a, b, c, b'\r', ..] if a != b'\r' && b != b'\r' && c != b'\r' => Some(3),
+            _ => self.search(rest, b'\r', too_long)?,
         };
         // The line feed has to be there as well.
         Ok(end.and_then(|end| rest.get(..=end + 1)?.get(..end)))
