@@ -34,6 +34,24 @@ impl Whereabouts {
     }
 }
 
+/// The fields or members of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    body: Option<&'a Body>,
+}
+
+impl Parts<'_> {
+    /// As [`State::approach`], for the field or member with this hash.
+    pub fn approach(self, hash: u64, near: Near) -> Near {
+        match self.body {
+            Some(Body::Hash(hash_body)) => hash_body.fields.approach(hash, near),
+            Some(Body::Set(set)) => set.members.approach(hash, near),
+            Some(Body::SortedSet(zset)) => zset.members.approach(hash, near),
+            Some(Body::List(_)) | None => near,
+        }
+    }
+}
+
 impl State {
     /// Where the slots are in memory, to be asked for ahead.
     pub fn whereabouts(&self) -> Whereabouts {
@@ -50,17 +68,13 @@ impl State {
         slot.keys.approach(hash, near)
     }
 
-    /// As [`State::approach`], for the field or member of this hash of whatever the key holds.
-    pub fn approach_part(&self, key: &Key<'_>, hash: u64, near: Near) -> Near {
-        let Some(Kept::Full(state)) = self.key(key) else {
-            return near;
+    /// The fields or members of whatever the key holds, to be approached.
+    pub fn parts(&self, key: &Key<'_>) -> Parts<'_> {
+        let body = match self.key(key) {
+            Some(Kept::Full(state)) => state.bodies().first(),
+            Some(Kept::Compact(_) | Kept::Counter(_)) | None => None,
         };
-        match state.bodies().first() {
-            Some(Body::Hash(hash_body)) => hash_body.fields.approach(hash, near),
-            Some(Body::Set(set)) => set.members.approach(hash, near),
-            Some(Body::SortedSet(zset)) => zset.members.approach(hash, near),
-            Some(Body::List(_)) | None => near,
-        }
+        Parts { body }
     }
 
     /// Has the processor load what lookups of these keys will read, all together. Those of other

@@ -53,7 +53,7 @@ mod thin;
 mod version;
 mod view;
 
-pub use approach::{STEPS as APPROACH_STEPS, Whereabouts};
+pub use approach::{Parts, STEPS as APPROACH_STEPS, Whereabouts};
 pub use body::Kind;
 pub use codec::DecodeError;
 pub use effect::{

@@ -11,14 +11,12 @@ use std::cell::RefCell;
 use std::task::Poll;
 
 use crdt::{APPROACH_STEPS, Key, Near, Slot};
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::execute::Asked;
 use crate::command::{self, Command, Run};
 use crate::limits;
 use crate::resp::{Request, Span};
-use crate::shard::Shard;
 use crate::shards::Shards;
 
 /// Up to so many keys, there is not enough to do between two steps.
@@ -205,21 +203,25 @@ impl Batch {
 
     /// Brings all that is sought one step nearer.
     fn step(&mut self, input: &[u8], shards: &Shards) {
-        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
-        for one in &mut self.sought {
-            if held.as_ref().is_none_or(|(shard, _)| *shard != one.shard) {
-                drop(held.take());
-                held = Some((one.shard, shards.lock(one.shard)));
-            }
-            let Some((_, shard)) = &held else { return };
-            let (state, slot, hash) = (shard.state(), one.slot, one.hash);
-            one.near = match &one.part {
-                Some(part) => {
-                    let name = part.name.of(&input[part.start..]);
-                    state.approach_part(&Key { name, slot, hash }, part.hash, one.near)
+        for of_shard in self.sought.chunk_by_mut(|a, b| a.shard == b.shard) {
+            let shard = shards.lock(of_shard[0].shard);
+            let state = shard.state();
+            // Those of one key are mostly about parts of it: it is looked up once for them.
+            for of_key in of_shard.chunk_by_mut(|a, b| a.hash == b.hash) {
+                let (slot, hash) = (of_key[0].slot, of_key[0].hash);
+                let mut parts = None;
+                for one in of_key {
+                    one.near = match &one.part {
+                        Some(part) => {
+                            let name = part.name.of(&input[part.start..]);
+                            let parts =
+                                parts.get_or_insert_with(|| state.parts(&Key { name, slot, hash }));
+                            parts.approach(part.hash, one.near)
+                        }
+                        None => state.approach(slot, hash, one.near),
+                    };
                 }
-                None => state.approach(slot, hash, one.near),
-            };
+            }
         }
     }
 }
