@@ -307,8 +307,11 @@ impl ListBody {
     }
 
     fn remove_ranks(&mut self, list: u64, ranks: Range<usize>, seen: Seen<'_>, origins: &Origins) {
-        if ranks.len() <= 1 {
-            if let Some(element) = self.elements.get(ranks.start).filter(|_| !ranks.is_empty())
+        if ranks.is_empty() {
+            return;
+        }
+        if ranks.len() == 1 {
+            if let Some(element) = self.elements.get(ranks.start)
                 && seen.covers(self.born_of(element))
             {
                 self.digest ^= self.digest_of(list, element, origins);

@@ -66,50 +66,36 @@ impl Packed {
 
     /// The element that begins at an offset, and where the next one does.
     fn read(&self, at: usize) -> (Element<'_>, usize) {
-        let flags = self.bytes[at];
-        let mut cursor = at + 1;
+        let bytes = &self.bytes[at..];
+        let (flags, rest) = (bytes[0], &bytes[1..]);
         if flags & ELSEWHERE != 0 {
-            let place = self.bytes[cursor..cursor + 4].try_into();
-            let place = u32::from_le_bytes(place.expect("four bytes"));
-            return (Element::Full(place), cursor + 5);
+            let place = rest.first_chunk().expect("four bytes");
+            return (Element::Full(u32::from_le_bytes(*place)), at + 6);
         }
-        let delta = self.take_varint(&mut cursor);
+        let (delta, rest) = take_varint(rest);
         let delta = (delta >> 1) ^ (delta & 1).wrapping_neg();
-        let origin = if flags & OTHER_ORIGIN == 0 {
-            self.origin
-        } else {
-            self.take_varint(&mut cursor) as u16
+        let (origin, rest) = match flags & OTHER_ORIGIN {
+            0 => (self.origin.into(), rest),
+            _ => take_varint(rest),
         };
-        let index = self.take_varint(&mut cursor) as u32;
-        let length = self.take_varint(&mut cursor) as usize;
-        let end = cursor + length;
+        let (index, rest) = take_varint(rest);
+        let (length, rest) = take_varint(rest);
+        let value = &rest[..length as usize];
+        let end = at + bytes.len() - rest.len() + value.len();
         let element = Element::Pushed {
             id: Id {
                 time: Time(self.time.wrapping_add(delta)),
-                index,
-                origin: OriginIx(origin),
+                index: index as u32,
+                origin: OriginIx(origin as u16),
             },
             end: if flags & AT_HEAD == 0 {
                 End::Tail
             } else {
                 End::Head
             },
-            value: &self.bytes[cursor..end],
+            value,
         };
         (element, end + varint_bytes(end - at))
-    }
-
-    fn take_varint(&self, cursor: &mut usize) -> u64 {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = self.bytes[*cursor];
-            *cursor += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return value;
-            }
-            shift += 7;
-        }
     }
 
     /// Where the element begins that ends at an offset.
@@ -231,6 +217,22 @@ impl Packed {
     }
 }
 
+/// A varint, and what comes behind it.
+#[inline]
+fn take_varint(bytes: &[u8]) -> (u64, &[u8]) {
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        return (u64::from(*byte), rest);
+    }
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return (value, &bytes[at + 1..]);
+        }
+    }
+    (value, &[])
+}
+
 /// How many bytes a varint takes.
 const fn varint_bytes(value: usize) -> usize {
     match value {
@@ -291,6 +293,10 @@ impl Leaf for Packed {
         self.count == 0 || (fits && self.len() < FULL)
     }
 
+    fn get(&self, at: usize) -> Element<'_> {
+        self.read(self.offset(at)).0
+    }
+
     fn items(&self, places: Range<usize>) -> Elements<'_> {
         let front = self.offset(places.start);
         Elements {
@@ -322,7 +328,13 @@ impl Leaf for Packed {
 
     fn remove(&mut self, at: usize) {
         let start = self.offset(at);
-        self.close(start..self.read(start).1, 1);
+        let is_last = at + 1 == self.len();
+        let end = if is_last {
+            self.bytes.len()
+        } else {
+            self.read(start).1
+        };
+        self.close(start..end, 1);
     }
 
     fn remove_range(&mut self, places: Range<usize>, mut wanted: impl FnMut(Element<'_>) -> bool) {

@@ -29,6 +29,8 @@ pub(crate) trait Leaf: Default + 'static {
     fn width(&self) -> usize;
     /// Whether it has room for another item.
     fn takes(&self, item: Self::Item<'_>) -> bool;
+    /// The item at a place, which there is.
+    fn get(&self, at: usize) -> Self::Item<'_>;
     /// The items at these places, which there are.
     fn items(&self, places: Range<usize>) -> Self::Items<'_>;
     /// Adds an item that will have this place.
@@ -48,8 +50,7 @@ pub(crate) trait Leaf: Default + 'static {
 
     /// The last item.
     fn last(&self) -> Option<Self::Item<'_>> {
-        let length = self.len();
-        self.items(length.saturating_sub(1)..length).next_back()
+        Some(self.get(self.len().checked_sub(1)?))
     }
 
     /// Adds an item to a full leaf; returns the items that now come behind it.
@@ -89,6 +90,10 @@ impl<T: Copy + 'static> Leaf for VecDeque<T> {
 
     fn takes(&self, _: T) -> bool {
         Self::len(self) < FULL
+    }
+
+    fn get(&self, at: usize) -> T {
+        self[at]
     }
 
     fn items(&self, places: Range<usize>) -> Self::Items<'_> {

@@ -69,7 +69,7 @@ impl<L: Leaf> Sequence<L> {
             return None;
         }
         let (leaf, at) = self.leaf(rank);
-        leaf.items(at..at + 1).next()
+        Some(leaf.get(at))
     }
 
     /// All leaves, in order.
