@@ -169,7 +169,9 @@ impl KeyState {
 
     /// Drops containers that hold nothing at all.
     pub(crate) fn drop_void(&mut self) {
-        self.bodies.retain(|body| !body.is_void());
+        if self.bodies.iter().any(Body::is_void) {
+            self.bodies.retain(|body| !body.is_void());
+        }
         if self.bodies.is_empty() {
             self.marks = Marks::default();
         }

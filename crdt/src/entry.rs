@@ -55,6 +55,7 @@ pub(crate) fn name(entry: &[u8]) -> &[u8] {
 }
 
 /// Reads an entry.
+#[inline]
 pub(crate) fn read(entry: &[u8]) -> Entry<'_> {
     let (start, length) = name_span(entry);
     let rest = &entry[start + length..];

@@ -110,7 +110,17 @@ impl<'a, F: Full> Kept<'a, F> {
         self.value().map(integer).transpose()
     }
 
+    #[inline]
     pub(crate) fn summary(self, thing: u64, origins: &Origins) -> Summary {
+        if let Self::Full(full) = self
+            && full.register().is_none()
+        {
+            // What containers hold has digests of its own.
+            return Summary {
+                exists: full.has_bodies(),
+                ..Summary::default()
+            };
+        }
         let exists = self.exists();
         let ending = self.ending(origins).filter(|_| exists);
         let facts = match self {

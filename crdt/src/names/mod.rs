@@ -141,20 +141,23 @@ impl<F: Full> Names<F> {
     /// The thing with this name.
     pub(crate) fn get(&self, hash: u64, name: &[u8]) -> Option<(u32, Kept<'_, F>)> {
         let id = self.find(hash, name)?;
-        Some((id, self.at(id)?.1))
+        Some((id, self.kept(self.table.get(id)?)))
     }
 
     /// The thing at this place, with its name.
     pub(crate) fn at(&self, id: u32) -> Option<(&[u8], Kept<'_, F>)> {
         let entry = self.table.get(id)?;
-        let kept = match entry::read(entry) {
+        Some((entry::name(entry), self.kept(entry)))
+    }
+
+    fn kept<'a>(&'a self, entry: &'a [u8]) -> Kept<'a, F> {
+        match entry::read(entry) {
             Entry::Compact(base) => Kept::Compact(base),
             Entry::Counter(counter) => Kept::Counter(counter),
             Entry::Full(place) => {
                 Kept::Full(self.full.get(place).expect("entries name full things"))
             }
-        };
-        Some((entry::name(entry), kept))
+        }
     }
 
     /// Above the place of every thing.
@@ -302,8 +305,12 @@ impl<F: Full> Names<F> {
         change: impl FnOnce(&mut F),
     ) -> Updated {
         let found = self.table.find(thing.hash, thing.name);
+        let mut stays = None;
         let place = match found.map(|id| entry::read(self.table.get(id).expect("found"))) {
-            Some(Entry::Full(place)) => place,
+            Some(Entry::Full(place)) => {
+                stays = found;
+                place
+            }
             Some(Entry::Compact(base)) => self.full.insert(inflate(base)),
             Some(Entry::Counter(counter)) => self.full.insert(F::from_register(counter.register())),
             None => self.full.insert(F::default()),
@@ -318,7 +325,10 @@ impl<F: Full> Names<F> {
         let queue = !cx.alone && wants_settling(full);
         let after = Kept::Full(&*full).summary(thing.digest, cx.origins);
         self.live = self.live + u32::from(after.exists) - u32::from(before.exists);
-        let id = self.keep(thing, found, place, cx);
+        let id = match stays.filter(|_| full.is_more_than_register()) {
+            Some(id) => id,
+            None => self.keep(thing, found, place, cx),
+        };
         Updated {
             id,
             before,
