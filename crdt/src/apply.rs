@@ -31,6 +31,8 @@ pub(crate) struct Inner<'a> {
     pub(crate) fields: FieldEnds,
     /// Containers that were taken out whole.
     pub(crate) removed: Vec<Body>,
+    /// Whether the field, member or score that the change is about existed before.
+    pub(crate) existed: bool,
     /// The last op applied of each origin, by number.
     pub(crate) applied: &'a [Time],
 }
@@ -143,10 +145,11 @@ pub(crate) fn change_key(
                 return;
             };
             let before = body.digest();
-            let place = inner
+            let done = inner
                 .fields
                 .note(body, |body| change_body(body, key.hash, change, cx));
-            inner.queue.extend(place);
+            inner.existed = done.existed;
+            inner.queue.extend(done.queue);
             inner.digest ^= before ^ body.digest();
             state.marks.note(cx.id, change);
             state.drop_void();
@@ -233,7 +236,25 @@ const fn container_of(change: &Change<'_>) -> Kind {
     }
 }
 
-fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Option<Place> {
+/// What a change did in a container.
+#[derive(Default)]
+struct Done {
+    /// Whether the field, member or score existed before.
+    existed: bool,
+    /// What is to be settled later.
+    queue: Option<Place>,
+}
+
+impl Done {
+    fn part(updated: &Updated, kind: Kind, name: &[u8]) -> Self {
+        Self {
+            existed: updated.before.exists,
+            queue: updated.queue.then(|| Place::Part(kind, name.into())),
+        }
+    }
+}
+
+fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Done {
     match body {
         Body::Hash(hash) => change_hash(hash, key, change, cx),
         Body::Set(set) => {
@@ -254,12 +275,10 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
                         .remove(part(key, Kind::Set, member, cx), false, cx),
                     member,
                 ),
-                _ => return None,
+                _ => return Done::default(),
             };
             set.digest ^= updated.digest();
-            updated
-                .queue
-                .then(|| Place::Part(Kind::Set, (*name).into()))
+            Done::part(&updated, Kind::Set, name)
         }
         Body::SortedSet(zset) => change_zset(zset, key, change, cx),
         Body::List(list) => {
@@ -272,7 +291,9 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
                     list.remove(hash, (first, last), cx.seen, origins);
                 }
                 Change::ElementSet { at, born, value } => {
-                    let origin = cx.origins.find(born.origin)?;
+                    let Some(origin) = cx.origins.find(born.origin) else {
+                        return Done::default();
+                    };
                     let born = Id {
                         time: born.dot.time,
                         index: born.dot.index,
@@ -286,21 +307,20 @@ fn change_body(body: &mut Body, key: u64, change: &Change<'_>, cx: &Context<'_>)
                         folded: None,
                     };
                     let unsettled = list.set(hash, (at, born), base, cx.seen, origins);
-                    return (unsettled && !cx.alone).then(|| Place::Element(at.clone()));
+                    let settles = unsettled && !cx.alone;
+                    return Done {
+                        queue: settles.then(|| Place::Element(at.clone())),
+                        ..Done::default()
+                    };
                 }
                 _ => {}
             }
-            None
+            Done::default()
         }
     }
 }
 
-fn change_hash(
-    hash: &mut HashBody,
-    key: u64,
-    change: &Change<'_>,
-    cx: &Context<'_>,
-) -> Option<Place> {
+fn change_hash(hash: &mut HashBody, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Done {
     let name = match change {
         Change::FieldSet { field, .. }
         | Change::FieldAdd { field, .. }
@@ -312,7 +332,7 @@ fn change_hash(
         | Change::RaisePart {
             field: Some(field), ..
         } => *field,
-        _ => return None,
+        _ => return Done::default(),
     };
     let updated = hash.change(
         part(key, Kind::Hash, name, cx),
@@ -352,22 +372,17 @@ fn change_hash(
             _ => fields.update(field, cx, |_| ()),
         },
     );
-    updated.queue.then(|| Place::Part(Kind::Hash, name.into()))
+    Done::part(&updated, Kind::Hash, name)
 }
 
-fn change_zset(
-    zset: &mut SortedSetBody,
-    key: u64,
-    change: &Change<'_>,
-    cx: &Context<'_>,
-) -> Option<Place> {
+fn change_zset(zset: &mut SortedSetBody, key: u64, change: &Change<'_>, cx: &Context<'_>) -> Done {
     let name = match change {
         Change::ScoreSet { member, .. }
         | Change::ScoreAdd { member, .. }
         | Change::ScoreRemove { member }
         | Change::ForgetScore { member, .. }
         | Change::RaiseScore { member, .. } => *member,
-        _ => return None,
+        _ => return Done::default(),
     };
     let updated = zset.change(
         part(key, Kind::SortedSet, name, cx),
@@ -399,9 +414,7 @@ fn change_zset(
             _ => members.update(member, cx, |_| ()),
         },
     );
-    updated
-        .queue
-        .then(|| Place::Part(Kind::SortedSet, name.into()))
+    Done::part(&updated, Kind::SortedSet, name)
 }
 
 /// Settles a field or member. Returns whether something is left to settle.

@@ -146,8 +146,9 @@ impl State {
     /// Applies effect `index` of an op that has begun, on a key of this shard, or on all for
     /// [`Change::Flush`]. Costs O(1) expected for effects on one thing, O(log n) in sorted sets and
     /// lists. Removals of whole containers and of all keys cost as much where the op had seen all
-    /// that is there and nothing was ever counted in it, else O(n).
-    pub fn apply(&mut self, op: Applying, index: u32, key: &Key<'_>, change: &Change<'_>) {
+    /// that is there and nothing was ever counted in it, else O(n). Returns whether the field,
+    /// member or score that the change is about existed before, if it is about one.
+    pub fn apply(&mut self, op: Applying, index: u32, key: &Key<'_>, change: &Change<'_>) -> bool {
         let id = Id {
             time: op.time,
             index,
@@ -162,8 +163,9 @@ impl State {
             let time = op.time;
             self.reissued.insert(*of, Stamp { time, origin });
         } else {
-            self.apply_to_key(op, id, key, change);
+            return self.apply_to_key(op, id, key, change);
         }
+        false
     }
 
     /// As [`State::apply`], for an effect that comes with its key's name only.
@@ -218,14 +220,13 @@ impl State {
         }
     }
 
-    fn apply_to_key(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
+    fn apply_to_key(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) -> bool {
         if !op.again {
-            self.apply_here(op, id, key, change);
-            return;
+            return self.apply_here(op, id, key, change);
         }
         let fact = self.origins.fact_id(id);
         if self.held.skips(key, fact, change, &self.seed) {
-            return;
+            return false;
         }
         let is_known = self.held.has_register(key, fact.stamp, &self.seed);
         let again = Applying {
@@ -236,13 +237,13 @@ impl State {
             && is_known
         {
             let (bodies, deadlines) = (bodies.but(Bodies::STRING), false);
-            self.apply_here(again, id, key, &Change::Remove { bodies, deadlines });
+            self.apply_here(again, id, key, &Change::Remove { bodies, deadlines })
         } else {
-            self.apply_here(again, id, key, change);
+            self.apply_here(again, id, key, change)
         }
     }
 
-    fn apply_here(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) {
+    fn apply_here(&mut self, op: Applying, id: Id, key: &Key<'_>, change: &Change<'_>) -> bool {
         let index = self.slot_index(key.slot);
         let slot = &mut self.slots[index];
         let cx = Context {
@@ -263,12 +264,15 @@ impl State {
             queue: Vec::new(),
             fields: FieldEnds::default(),
             removed: Vec::new(),
+            existed: false,
             applied: &self.applied,
         };
         slot.marks.note(id, change);
         let updated = change_key(&mut slot.keys, key, change, &cx, &mut inner);
+        let existed = inner.existed;
         let left = inner.into_left();
         self.take_note(key, id, &updated, left);
+        existed
     }
 
     /// Keeps up what is kept by difference, after a change of a key by `latest`.

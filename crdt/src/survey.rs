@@ -5,7 +5,7 @@
     reason = "a view is of one kind, and every other is none"
 )]
 
-use crate::body::{Body, Kind, present};
+use crate::body::{Body, KeyState, Kind};
 use crate::counter::Counter;
 use crate::effect::{Bodies, SeenPart};
 use crate::fact::{OriginIx, Origins};
@@ -39,30 +39,6 @@ pub struct Survey {
 
 /// What writers need to see.
 impl State {
-    /// What a writer, by the name of `origin`, sees of a key.
-    pub fn survey(&self, key: &Key<'_>, origin: Origin) -> Survey {
-        let Some(kept) = self.key(key) else {
-            return Survey::default();
-        };
-        let string = match kept {
-            Kept::Compact(base) => Facts {
-                bytes: base.value.len(),
-                ..Facts::default()
-            },
-            Kept::Counter(counter) => counter_facts(counter, self.find_origin(origin)),
-            Kept::Full(state) => facts(state.register(), self.find_origin(origin)),
-        };
-        Survey {
-            bodies: present(kept),
-            deadlines: kept.has_deadlines(),
-            ends_at: kept.ends_at(&self.origins),
-            counts: string.counts,
-            edit_bytes: string.edit_bytes,
-            string_bytes: string.bytes,
-            own: string.own,
-        }
-    }
-
     /// Visits the keys of a slot that have counter parts, or may have. Costs nothing where nothing
     /// was ever counted.
     pub fn keys_with_parts(&self, slot: Slot, mut visit: impl FnMut(&[u8])) {
@@ -307,6 +283,25 @@ pub struct Facts<S> {
     pub bytes: usize,
     /// The writer's own part, if it has one that counts: its birth and its running sum.
     pub own: Option<(Dot, S)>,
+}
+
+/// What a writer needs to know of the string at a key.
+pub(crate) fn survey_string(
+    kept: Kept<'_, KeyState>,
+    state: &State,
+    origin: Origin,
+) -> Facts<Number> {
+    match kept {
+        Kept::Compact(base) => Facts {
+            bytes: base.value.len(),
+            ..Facts::default()
+        },
+        Kept::Counter(counter) => counter_facts(counter, state.find_origin(origin)),
+        Kept::Full(full) => match full.register() {
+            None => Facts::default(),
+            some => facts(some, state.find_origin(origin)),
+        },
+    }
 }
 
 fn facts<S: Sum>(register: Option<&Register<S>>, own: Option<OriginIx>) -> Facts<S> {

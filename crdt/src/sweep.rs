@@ -34,7 +34,7 @@ impl State {
         };
         let mut found = Vec::new();
         for _ in 0..limit {
-            let Some(next) = self.look(walk, stable, &mut found) else {
+            let Some(next) = self.look_on(walk, stable, &mut found) else {
                 break;
             };
             walk = next;
@@ -50,7 +50,7 @@ impl State {
     }
 
     /// Looks at one key or field. Returns where to look next, or `None` at the end.
-    fn look(&self, walk: Walk, stable: Seen<'_>, found: &mut Vec<Unsettled>) -> Option<Walk> {
+    fn look_on(&self, walk: Walk, stable: Seen<'_>, found: &mut Vec<Unsettled>) -> Option<Walk> {
         let slot = self.slots.get(walk.slot)?;
         if slot.keys.ids_end() <= walk.key {
             return Some(Walk {

@@ -14,7 +14,7 @@ use crate::body::{Body, HashBody, KeyState, Kind, SetBody, SortedSetBody, score_
 use crate::effect::ElementId;
 use crate::fact::{Id, Origins};
 use crate::list::ListBody;
-use crate::names::{Full, Kept, Names, NoInteger};
+use crate::names::{Full, Kept, Names};
 use crate::number::Number;
 use crate::position::Position;
 use crate::register::Register;
@@ -67,22 +67,6 @@ impl State {
             Some(Kind::String) => Ok(kept.value()),
             Some(other) => Err(other),
             None => Ok(None),
-        }
-    }
-
-    /// The integer at a key, 0 if there is none; or the type that readers see there instead, which
-    /// is a string if that is no integer.
-    pub fn read_integer(&self, key: &Key<'_>, now_ms: u64) -> Result<i64, Kind> {
-        let Some(kept) = self.live_key(key, now_ms) else {
-            return Ok(0);
-        };
-        match visible(kept, now_ms, &self.origins) {
-            Some(Kind::String) => match kept.integer() {
-                Ok(integer) => Ok(integer.unwrap_or(0)),
-                Err(NoInteger) => Err(Kind::String),
-            },
-            Some(other) => Err(other),
-            None => Ok(0),
         }
     }
 
@@ -469,6 +453,21 @@ impl<'a> List<'a> {
     /// Where the element at a rank stands.
     pub fn position(&self, rank: usize) -> Option<Position> {
         self.body.position(rank, self.origins)
+    }
+
+    /// Where the first and the last of the elements at these ranks stand; `None` if these are no
+    /// ranks of the list.
+    pub fn span(&self, ranks: Range<usize>) -> Option<(Position, Position)> {
+        let last = ranks
+            .end
+            .checked_sub(1)
+            .filter(|&last| ranks.start <= last)?;
+        let first = self.position(ranks.start)?;
+        let last = match ranks.len() {
+            1 => first.clone(),
+            _ => self.position(last)?,
+        };
+        Some((first, last))
     }
 
     /// The insertion that made the element at a rank.

@@ -54,12 +54,7 @@ fn decrby(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn add(txn: &mut Txn<'_>, name: &[u8], by: i64, reply: &mut Reply<'_>) -> Outcome {
     let key = txn.key(name);
-    let before = txn.integer(&key)?;
-    let after = before.checked_add(by).ok_or(CommandError::Overflow)?;
-    txn.string_add(&key, Number::int(by.into()));
-    // What is read may stand for a sum that is further out, by increments of several regions.
-    let is_edge = before == i64::MIN || before == i64::MAX;
-    reply.int(if is_edge { txn.integer(&key)? } else { after });
+    reply.int(txn.integer_add(&key, by)?);
     Ok(())
 }
 

@@ -139,7 +139,7 @@ fn rename(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
         return Err(CommandError::NoSuchKey);
     }
     if from.name != to.name {
-        copy_value(txn, &from, &to);
+        copy_value(txn, &from, &to)?;
         txn.remove(&from);
     }
     reply.ok();
@@ -153,7 +153,7 @@ fn renamenx(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
     }
     let free = !txn.exists(&to);
     if free {
-        copy_value(txn, &from, &to);
+        copy_value(txn, &from, &to)?;
         txn.remove(&from);
     }
     reply.int(free.into());
@@ -181,7 +181,7 @@ fn copy(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     }
     let copied = txn.exists(&from) && (replace || !txn.exists(&to));
     if copied {
-        copy_value(txn, &from, &to);
+        copy_value(txn, &from, &to)?;
     }
     reply.int(copied.into());
     Ok(())
@@ -197,14 +197,17 @@ enum Taken {
 }
 
 /// Copies what readers see at a key, its deadline included, over another key.
-fn copy_value(txn: &mut Txn<'_>, from: &Key<'_>, to: &Key<'_>) {
-    let Some(value) = take(txn, from) else { return };
+fn copy_value(txn: &mut Txn<'_>, from: &Key<'_>, to: &Key<'_>) -> Outcome {
+    let Some(value) = take(txn, from) else {
+        return Ok(());
+    };
     let deadline = txn.deadline(from);
     txn.remove(to);
-    put(txn, to, &value);
+    put(txn, to, &value)?;
     if let Some(ms) = deadline {
         txn.set_deadline(to, Deadline::At(ms));
     }
+    Ok(())
 }
 
 fn take(txn: &Txn<'_>, key: &Key<'_>) -> Option<Taken> {
@@ -232,7 +235,7 @@ fn take(txn: &Txn<'_>, key: &Key<'_>) -> Option<Taken> {
     })
 }
 
-fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) {
+fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) -> Outcome {
     match value {
         Taken::String(value) => txn.string_set(key, value, Attached::Deadline(Deadline::Never)),
         Taken::Hash(fields) => {
@@ -242,9 +245,7 @@ fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) {
             }
         }
         Taken::Set(members) => {
-            for member in members {
-                txn.set_add(key, member);
-            }
+            txn.set_add(key, members)?;
         }
         Taken::SortedSet(members) => {
             for (member, score) in members {
@@ -252,11 +253,10 @@ fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) {
             }
         }
         Taken::List(elements) => {
-            for element in elements {
-                txn.list_push(key, End::Tail, &[element]);
-            }
+            txn.list_push(key, End::Tail, elements)?;
         }
     }
+    Ok(())
 }
 
 fn object(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

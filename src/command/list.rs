@@ -140,14 +140,11 @@ fn push(
     (end, only_existing): (End, bool),
 ) -> Outcome {
     let key = txn.key(args.next()?);
-    let length = length_of(txn, &key)?;
-    if only_existing && length == 0 {
+    if only_existing && txn.list(&key)?.is_none() {
         reply.int(0);
         return Ok(());
     }
-    let values = args.rest();
-    txn.list_push(&key, end, values);
-    reply.count(length + values.len());
+    reply.count(txn.list_push(&key, end, args.rest())?);
     Ok(())
 }
 
@@ -190,7 +187,9 @@ pub(super) fn take(
         End::Head => elements.for_each(|element| reply.bulk(element)),
         End::Tail => elements.rev().for_each(|element| reply.bulk(element)),
     }
-    txn.list_remove(key, ranks);
+    if let Some(span) = list.span(ranks) {
+        txn.list_remove_span(key, span);
+    }
     Ok(true)
 }
 
@@ -431,9 +430,8 @@ pub(super) fn move_one(
         End::Tail => list.len() - 1,
     };
     let value = list.get(rank).map(<[u8]>::to_vec);
-    txn.list(target)?;
     if let Some(value) = &value {
-        txn.list_push(target, to, &[value]);
+        txn.list_push(target, to, &[value])?;
         let pushed_before = source.name == target.name && matches!(to, End::Head);
         let rank = rank + usize::from(pushed_before);
         txn.list_remove(source, rank..rank + 1);

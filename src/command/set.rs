@@ -152,14 +152,7 @@ const fn row(
 
 fn sadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let key = txn.key(args.next()?);
-    txn.set(&key)?;
-    let members = args.rest();
-    reply.count(
-        members
-            .iter()
-            .filter(|member| txn.set_add(&key, member))
-            .count(),
-    );
+    reply.count(txn.set_add(&key, args.rest())?);
     Ok(())
 }
 
@@ -277,7 +270,7 @@ fn smove(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
     txn.set(&to)?;
     if found && from.name != to.name {
         txn.set_remove(&from, member);
-        txn.set_add(&to, member);
+        txn.set_add(&to, &[member])?;
     }
     reply.int(found.into());
     Ok(())
@@ -335,12 +328,18 @@ fn sdiff(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
 }
 
 /// Writes a result over whatever a key held.
-fn store(txn: &mut Txn<'_>, target: &Key<'_>, members: &[Vec<u8>], reply: &mut Reply<'_>) {
+fn store(
+    txn: &mut Txn<'_>,
+    target: &Key<'_>,
+    members: &[Vec<u8>],
+    reply: &mut Reply<'_>,
+) -> Outcome {
     txn.remove(target);
-    for member in members {
-        txn.set_add(target, member);
+    if !members.is_empty() {
+        txn.set_add(target, members)?;
     }
     reply.count(members.len());
+    Ok(())
 }
 
 fn owned(members: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -350,22 +349,19 @@ fn owned(members: &[&[u8]]) -> Vec<Vec<u8>> {
 fn sinterstore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let target = txn.key(args.next()?);
     let members = owned(&intersection(&sets(txn, args.rest())?, usize::MAX));
-    store(txn, &target, &members, reply);
-    Ok(())
+    store(txn, &target, &members, reply)
 }
 
 fn sunionstore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let target = txn.key(args.next()?);
     let members = owned(&union(&sets(txn, args.rest())?));
-    store(txn, &target, &members, reply);
-    Ok(())
+    store(txn, &target, &members, reply)
 }
 
 fn sdiffstore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let target = txn.key(args.next()?);
     let members = owned(&difference(&sets(txn, args.rest())?));
-    store(txn, &target, &members, reply);
-    Ok(())
+    store(txn, &target, &members, reply)
 }
 
 fn sintercard(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -252,7 +252,7 @@ fn run(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>, stores: bo
         let target = txn.key(name);
         txn.remove(&target);
         for value in &found {
-            txn.list_push(&target, End::Tail, &[value.as_deref().unwrap_or_default()]);
+            txn.list_push(&target, End::Tail, &[value.as_deref().unwrap_or_default()])?;
         }
         reply.count(found.len());
         return Ok(());

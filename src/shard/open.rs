@@ -15,8 +15,9 @@ pub(super) struct OpenOp {
 }
 
 impl Txn<'_> {
-    /// Writes one effect: into the op, and into the state.
-    pub(super) fn emit(&mut self, key: &Key<'_>, change: Change<'_>) {
+    /// Writes one effect: into the op, and into the state. Returns whether the field, member or
+    /// score that it is about existed before, if it is about one.
+    pub(super) fn emit(&mut self, key: &Key<'_>, change: Change<'_>) -> bool {
         let mut op = self.open();
         let effect = Effect {
             key: key.name,
@@ -25,12 +26,14 @@ impl Txn<'_> {
         if !self.shard.alone {
             self.shard.frame.push(&effect);
         }
-        self.shard
+        let existed = self
+            .shard
             .state
             .apply(op.applying, op.effects, key, &effect.change);
         self.shard.touch(key, &effect.change, self.now_ms);
         op.effects += 1;
         self.op = Some(op);
+        existed
     }
 
     /// Ends the transaction: what it wrote is one op.

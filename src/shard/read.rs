@@ -55,15 +55,6 @@ impl Txn<'_> {
         }
     }
 
-    /// The integer at a key, 0 if there is none.
-    pub fn integer(&self, key: &Key<'_>) -> Result<i64, CommandError> {
-        let found = self.shard.state.read_integer(key, self.now_ms);
-        found.map_err(|kind| match kind {
-            Kind::String => CommandError::NotAnInteger,
-            Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => CommandError::WrongType,
-        })
-    }
-
     /// The hash at a key.
     pub fn hash(&self, key: &Key<'_>) -> Result<Option<Hash<'_>>, CommandError> {
         let found = self.check(key, Kind::Hash)?;

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crdt::{
-    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Number,
+    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Look, Number,
     POSITION_STEPS_MAX, Position, Survey,
 };
 
@@ -81,7 +81,27 @@ impl Txn<'_> {
     /// new life of the key, deadlines of the old one go, also those that only others still keep:
     /// one that stands alone is dropped when it is stable, here perhaps earlier than there.
     fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
-        let survey = self.make_way(key, kind);
+        let survey = self.shard.state.survey(key, self.shard.origin);
+        self.prepare_for(key, kind, survey)
+    }
+
+    /// As [`Txn::prepare`], for a kind whose place no other may take. Returns how many elements
+    /// there are.
+    fn claim(&mut self, key: &Key<'_>, kind: Kind) -> Result<usize, CommandError> {
+        let look = self.shard.state.look(key, self.now_ms);
+        let length = match look.kind() {
+            None => 0,
+            Some(seen) if seen == kind => look.len(kind),
+            Some(_) => return Err(CommandError::WrongType),
+        };
+        let survey = look.survey(self.shard.origin);
+        self.prepare_for(key, kind, survey);
+        Ok(length)
+    }
+
+    /// As [`Txn::prepare`], for a key that has been surveyed.
+    fn prepare_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
+        let survey = self.make_way_for(key, kind, survey);
         if survey.bodies == Bodies::NONE && !self.shard.alone {
             let (bodies, deadlines) = (Bodies::NONE, true);
             self.emit(key, Change::Remove { bodies, deadlines });
@@ -93,12 +113,18 @@ impl Txn<'_> {
     /// types, and deadlines of a life that is over. Returns what was seen of a key that lives on.
     fn make_way(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
         let survey = self.shard.state.survey(key, self.shard.origin);
+        self.make_way_for(key, kind, survey)
+    }
+
+    /// As [`Txn::make_way`], for a key that has been surveyed.
+    fn make_way_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
         if survey.bodies == Bodies::NONE && !survey.deadlines {
             return survey;
         }
-        let plain = survey.bodies == Bodies::STRING;
+        // A hash can be over by itself, when all its fields are past their deadlines.
+        let lasts = survey.bodies.but(Bodies::HASH) != Bodies::NONE;
         let dead = survey.ends_at.is_some_and(|ms| ms <= self.now_ms)
-            || (!plain && self.kind(key).is_none());
+            || (!lasts && self.kind(key).is_none());
         if dead {
             let ended = survey.ends_at.is_some() && survey.bodies != Bodies::NONE;
             self.shard.expired.keys += u64::from(ended);
@@ -204,7 +230,26 @@ impl Txn<'_> {
 
     /// Adds to a string that is a number or not there; the caller has checked that, and the range.
     pub fn string_add(&mut self, key: &Key<'_>, by: Number) {
-        let survey = self.prepare(key, Kind::String);
+        let survey = self.shard.state.survey(key, self.shard.origin);
+        self.string_add_for(key, by, survey);
+    }
+
+    /// Adds to a string that is an integer or not there. Returns what is read then.
+    pub fn integer_add(&mut self, key: &Key<'_>, by: i64) -> Result<i64, CommandError> {
+        let look = self.shard.state.look(key, self.now_ms);
+        let before = integer_in(look)?;
+        let after = before.checked_add(by).ok_or(CommandError::Overflow)?;
+        let survey = look.survey(self.shard.origin);
+        self.string_add_for(key, Number::int(by.into()), survey);
+        // What is read may stand for a sum that is further out, by increments of several regions.
+        if before == i64::MIN || before == i64::MAX {
+            return integer_in(self.shard.state.look(key, self.now_ms));
+        }
+        Ok(after)
+    }
+
+    fn string_add_for(&mut self, key: &Key<'_>, by: Number, survey: Survey) {
+        let survey = self.prepare_for(key, Kind::String, survey);
         let mut own = survey.own;
         if 0 < survey.edit_bytes {
             // Which makes an end of all parts.
@@ -360,16 +405,19 @@ impl Txn<'_> {
 
 /// Sets.
 impl Txn<'_> {
-    /// Adds a member. Returns whether it is new.
-    pub fn set_add(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        self.prepare(key, Kind::Set);
-        let existed = self
-            .shard
-            .state
-            .set(key)
-            .is_some_and(|set| set.contains(member));
-        self.emit(key, Change::MemberAdd { member });
-        !existed
+    /// Adds members, of which there are some. Returns how many are new.
+    pub fn set_add(
+        &mut self,
+        key: &Key<'_>,
+        members: &[impl AsRef<[u8]>],
+    ) -> Result<usize, CommandError> {
+        self.claim(key, Kind::Set)?;
+        let mut new = 0;
+        for member in members {
+            let member = member.as_ref();
+            new += usize::from(!self.emit(key, Change::MemberAdd { member }));
+        }
+        Ok(new)
     }
 
     /// Removes a member. Returns whether it was there.
@@ -449,12 +497,20 @@ impl Txn<'_> {
 
 /// Lists.
 impl Txn<'_> {
-    /// Adds elements at an end, one after the other.
-    pub fn list_push(&mut self, key: &Key<'_>, end: End, values: &[&[u8]]) {
-        self.prepare(key, Kind::List);
+    /// Adds elements, of which there are some, at an end, one after the other. Returns how many
+    /// the list has then.
+    pub fn list_push(
+        &mut self,
+        key: &Key<'_>,
+        end: End,
+        values: &[impl AsRef<[u8]>],
+    ) -> Result<usize, CommandError> {
+        let length = self.claim(key, Kind::List)?;
         for value in values {
+            let value = value.as_ref();
             self.emit(key, Change::Push { end, value });
         }
+        Ok(length + values.len())
     }
 
     /// Adds an element that will have this rank, which is at most the length of the list. Refused
@@ -488,15 +544,15 @@ impl Txn<'_> {
 
     /// Removes the elements with these ranks, which are in the list.
     pub fn list_remove(&mut self, key: &Key<'_>, ranks: Range<usize>) {
-        let list = self.shard.state.list(key).filter(|_| !ranks.is_empty());
-        let at = |rank| list.and_then(|list| list.position(rank));
-        if let Some(first) = at(ranks.start) {
-            let last = match ranks.len() {
-                1 => first.clone(),
-                _ => at(ranks.end - 1).expect("the ranks are in the list"),
-            };
-            self.emit(key, Change::ElementsRemove { first, last });
+        let list = self.shard.state.list(key);
+        if let Some(span) = list.and_then(|list| list.span(ranks)) {
+            self.list_remove_span(key, span);
         }
+    }
+
+    /// Removes all elements from one position to another, both included.
+    pub fn list_remove_span(&mut self, key: &Key<'_>, (first, last): (Position, Position)) {
+        self.emit(key, Change::ElementsRemove { first, last });
     }
 
     /// Writes into the element with this rank, which is in the list.
@@ -507,4 +563,12 @@ impl Txn<'_> {
             self.emit(key, Change::ElementSet { at, born, value });
         }
     }
+}
+
+/// The integer at a key.
+fn integer_in(look: Look<'_>) -> Result<i64, CommandError> {
+    look.integer().map_err(|kind| match kind {
+        Kind::String => CommandError::NotAnInteger,
+        Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => CommandError::WrongType,
+    })
 }

@@ -177,7 +177,8 @@ mod tests {
         for pushed in 1..=3_usize {
             a.transact(NOW_MS, None, |txn| {
                 let key = txn.key(b"l");
-                txn.list_push(&key, End::Tail, &vec![&b"v"[..]; pushed]);
+                txn.list_push(&key, End::Tail, &vec![&b"v"[..]; pushed])
+                    .unwrap();
             });
         }
         assert_eq!((a.waiting(), a.len(NOW_MS)), (94, 0));

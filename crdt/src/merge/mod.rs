@@ -248,6 +248,7 @@ impl State {
             queue: Vec::new(),
             fields: FieldEnds::default(),
             removed: Vec::new(),
+            existed: false,
             applied: &self.applied,
         };
         let updated = merge(&mut slot.keys, &cx, &mut inner);

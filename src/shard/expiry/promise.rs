@@ -184,9 +184,9 @@ impl World {
                 let has_field = has_field && !self.is_late;
                 let now_ms = self.clock(at);
                 self.shards[at].transact(now_ms, None, |txn| {
-                    txn.set_add(&key(b"other"), b"m");
+                    txn.set_add(&key(b"other"), &[b"m"]).unwrap();
                     if has_key {
-                        txn.set_add(&key(b"k"), b"more");
+                        txn.set_add(&key(b"k"), &[b"more"]).unwrap();
                     }
                     if has_field {
                         txn.hash_set(&key(b"h"), b"f", b"w", crdt::Attached::Nothing);

@@ -6,6 +6,7 @@ use crdt::{Attached, Deadline, End, Epoch, Key, Number, Origin, Region, SLOTS, S
 use geo::proto::Offer;
 
 use super::*;
+use crate::command::CommandError;
 use crate::limits;
 use crate::oplog::Budget;
 use crate::shard::{Identity, Peers};
@@ -133,7 +134,7 @@ pub(super) fn key(name: &[u8]) -> Key<'_> {
 
 /// A set with one member that ends.
 pub(super) fn write_set(txn: &mut Txn<'_>, name: &[u8]) {
-    txn.set_add(&key(name), b"m");
+    txn.set_add(&key(name), &[b"m"]).unwrap();
     txn.set_deadline(&key(name), Deadline::At(END_MS));
 }
 
@@ -318,7 +319,7 @@ fn what_a_removal_had_not_seen_goes_in_the_next_round() {
         txn.string_set(&key(b"n"), b"1", ends);
     });
     world.at(2).transact(END_MS - 1, None, |txn| {
-        txn.set_add(&key(b"k"), b"unseen");
+        txn.set_add(&key(b"k"), &[b"unseen"]).unwrap();
         txn.hash_set(&key(b"h"), b"f", b"unseen", Attached::Nothing);
         txn.string_add(&key(b"n"), Number::int(1));
     });
@@ -362,7 +363,7 @@ fn a_new_life_in_another_region_survives_the_removal() {
     assert_eq!(world.expire(1, now_ms), 1);
     // It has not seen the removal; the key is past its deadline there, too.
     world.at(2).transact(now_ms, None, |txn| {
-        txn.list_push(&key(b"k"), End::Tail, &[b"new"]);
+        txn.list_push(&key(b"k"), End::Tail, &[b"new"]).unwrap();
     });
     world.settle(now_ms + 10);
     world.settle(now_ms + 20);
@@ -440,12 +441,35 @@ fn a_write_removes_what_has_ended() {
         txn.hash_set(&key(b"h"), b"stays", b"v", NEVER);
     });
     alone.transact(END_MS, None, |txn| {
-        txn.list_push(&key(b"k"), End::Head, &[b"v"]);
+        txn.list_push(&key(b"k"), End::Head, &[b"v"]).unwrap();
         assert!(txn.hash_set(&key(b"h"), b"f", b"new", NEVER));
     });
     let expired = Expired { keys: 1, fields: 1 };
     assert_eq!(alone.expired(), expired);
     assert_eq!(alone.volatile(END_MS), (0, 0));
+}
+
+/// Also where all fields of a hash have ended, but nothing says when the hash does.
+#[test]
+fn what_has_ended_is_in_the_way_of_no_other_type() {
+    let mut alone = shard(1, 1, 1);
+    let refused = CommandError::WrongType;
+    alone.transact(BEFORE_MS, None, |txn| {
+        write_set(txn, b"k");
+        for name in [b"h", b"i"] {
+            write_field(txn, name, b"f");
+        }
+        let pushed = txn.list_push(&key(b"h"), End::Tail, &[b"v"]);
+        assert_eq!(pushed, Err(refused.clone()));
+        assert_eq!(txn.set_add(&key(b"i"), &[b"m"]), Err(refused.clone()));
+        assert_eq!(txn.integer_add(&key(b"k"), 1), Err(refused.clone()));
+    });
+    alone.transact(END_MS, None, |txn| {
+        assert_eq!(txn.list_push(&key(b"h"), End::Tail, &[b"v", b"w"]), Ok(2));
+        assert_eq!(txn.set_add(&key(b"i"), &[b"m", b"n", b"m"]), Ok(2));
+        assert_eq!(txn.integer_add(&key(b"k"), 1), Ok(1));
+    });
+    assert_eq!(alone.expired().keys, 1);
 }
 
 #[test]
@@ -490,7 +514,7 @@ fn a_random_key_is_found_among_many_that_are_hidden() {
         for number in 0..5_000 {
             write_set(txn, format!("k{number}").as_bytes());
         }
-        txn.set_add(&key(b"stays"), b"m");
+        txn.set_add(&key(b"stays"), &[b"m"]).unwrap();
     });
     for _ in 0..20 {
         let found = alone.random_key(END_MS);

@@ -201,7 +201,9 @@ impl Txn<'_> {
         self.begin_again(key, &change);
         match change {
             Change::Reissue(_) => {}
-            Change::RaisePart { .. } | Change::RaiseScore { .. } => self.emit(key, change),
+            Change::RaisePart { .. } | Change::RaiseScore { .. } => {
+                self.emit(key, change);
+            }
             Change::ForgetPart { field, seen } => {
                 let (key, name) = (key.name.into(), field.map(Box::from));
                 again.parts.push(Named { key, name, seen });
@@ -353,11 +355,15 @@ impl Txn<'_> {
             }
             Change::ElementSet { at, value, .. } => {
                 match self.shard.state.element_to_set(key, &at, &again.past) {
-                    Some(born) => self.emit(key, Change::ElementSet { at, born, value }),
+                    Some(born) => {
+                        self.emit(key, Change::ElementSet { at, born, value });
+                    }
                     None => again.done.skipped += 1,
                 }
             }
-            _ => self.emit(key, change),
+            _ => {
+                self.emit(key, change);
+            }
         }
     }
 }

@@ -179,12 +179,14 @@ fn delete(txn: &mut Txn<'_>, key: &Key<'_>) {
 
 fn member(name: &'static str) -> impl Fn(&mut Txn<'_>, &Key<'_>) {
     move |txn, key| {
-        txn.set_add(key, name.as_bytes());
+        txn.set_add(key, &[name.as_bytes()]).unwrap();
     }
 }
 
 fn push(value: &'static str) -> impl Fn(&mut Txn<'_>, &Key<'_>) {
-    move |txn, key| txn.list_push(key, End::Tail, &[value.as_bytes()])
+    move |txn, key| {
+        txn.list_push(key, End::Tail, &[value.as_bytes()]).unwrap();
+    }
 }
 
 /// What is known to all, what turns up late, what region 2 does before it does, and what is left.
@@ -328,12 +330,12 @@ fn a_new_life_ends_deadlines_that_only_others_still_keep() {
     let late = {
         let old = &mut world.shards[0];
         run(old, NOW_MS + 1, &|txn, key| {
-            txn.set_add(key, b"late");
+            txn.set_add(key, &[b"late"]).unwrap();
         })
     };
     world.restart();
     world.run(1, &|txn, key| {
-        txn.set_add(key, b"m");
+        txn.set_add(key, &[b"m"]).unwrap();
     });
     world.sync();
     // A deadline and a removal that have not seen each other: the deadline is left alone.
