@@ -10,6 +10,8 @@
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod datadir;
+pub mod durability;
 pub mod limits;
 pub mod links;
 pub mod node;
@@ -21,4 +23,5 @@ pub mod resp;
 pub mod session;
 pub mod shard;
 pub mod shards;
+pub mod store;
 pub mod telemetry;

@@ -90,6 +90,10 @@ pub const KEY_BYTES_MAX: usize = BULK_BYTES_MAX;
 /// admitted whole, so a large one is a long hold of a lock elsewhere.
 pub const FRAME_BYTES: usize = 64 * KIB;
 
+/// Bytes after which a segment of the log on disk is left for the next: segments are removed as
+/// wholes, and a start reads those that snapshots do not cover.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
 // --- Shards ---
 
 /// Shards of a database, by default.

@@ -18,6 +18,7 @@ use geo::proto::{
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::oplog::backlog::{Backlog, Old};
 use crate::proxy::{RegionState, Regions, Server, Waits};
 
 /// What the links of a node share.
@@ -45,7 +46,10 @@ impl Common {
             return;
         }
         let now = proto::Instant(clock::monotonic_ns());
-        let lack = self.refill.lock().look(now, &mut Reached(self));
+        let lack = self
+            .refill
+            .lock()
+            .look(now, &mut Reached(self, &Mutex::default()));
         let name = |region| self.names.get(&region).cloned().unwrap_or_default();
         match lack {
             Lack::Nothing => {
@@ -89,7 +93,7 @@ impl Clocks {
 }
 
 /// The shards, as a link sees them.
-struct Reached<'a>(&'a Common);
+struct Reached<'a>(&'a Common, &'a Mutex<Backlog>);
 
 impl proto::Shards for Reached<'_> {
     fn count(&self) -> u16 {
@@ -123,6 +127,9 @@ impl proto::Shards for Reached<'_> {
         let answer = self.0.server.shards.with(shard.into(), |shard| {
             shard.offer(frame, from, clock::now_ms())
         });
+        if let Some(durability) = self.0.server.durability.get() {
+            durability.nudge();
+        }
         self.0.wake();
         answer
     }
@@ -152,10 +159,15 @@ impl proto::Shards for Reached<'_> {
         position: u64,
         wanted: &mut dyn FnMut(&Frame) -> bool,
     ) -> Next {
-        self.0
+        let in_memory = self
+            .0
             .server
             .shards
-            .with(shard.into(), |shard| shard.log_next(position, wanted))
+            .with(shard.into(), |shard| shard.log_next(position, &mut *wanted));
+        match in_memory {
+            Some(next) => next,
+            None => self.next_on_disk(shard, position, wanted),
+        }
     }
 
     fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
@@ -166,12 +178,42 @@ impl proto::Shards for Reached<'_> {
     }
 }
 
+impl Reached<'_> {
+    /// The next frame of those that have been dropped from memory.
+    fn next_on_disk(
+        &self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next {
+        let Some(durability) = self.0.server.durability.get() else {
+            return Next::Behind;
+        };
+        let mut backlog = self.1.lock();
+        match backlog.next(|| durability.journal(), shard, position, wanted) {
+            Ok(Old::Frame(frame, next)) => Next::Frame(frame, next),
+            Ok(Old::End(next)) => Next::End(next),
+            Ok(Old::Further(next)) => {
+                // There is more to look at, but something else may run first.
+                self.0.wake();
+                Next::End(next)
+            }
+            Ok(Old::Gone) => Next::Behind,
+            Err(error) => {
+                tracing::error!(shard, %error, "the op log on disk cannot be read");
+                Next::Behind
+            }
+        }
+    }
+}
+
 /// Our side of the link with one peer.
 #[derive(Debug)]
 pub struct PeerLink {
     region: Region,
     name: String,
     side: Mutex<Link>,
+    backlog: Mutex<Backlog>,
     common: Arc<Common>,
 }
 
@@ -179,7 +221,7 @@ impl PeerLink {
     /// Runs on the link, and tells what has happened.
     fn with<R>(&self, run: impl FnOnce(&mut Link, &mut Reached<'_>) -> R) -> R {
         let mut link = self.side.lock();
-        let result = run(&mut link, &mut Reached(&self.common));
+        let result = run(&mut link, &mut Reached(&self.common, &self.backlog));
         while let Some(event) = link.poll_event() {
             self.tell(&event);
         }
@@ -345,6 +387,7 @@ impl Links {
                 region: *region,
                 name: name.clone(),
                 side,
+                backlog: Mutex::default(),
                 common: Arc::clone(&common),
             };
             (*region, Arc::new(link))
@@ -377,7 +420,10 @@ impl Regions for Links {
     }
 
     fn accept_loss(&self) {
-        self.common.refill.lock().end(&mut Reached(&self.common));
+        self.common
+            .refill
+            .lock()
+            .end(&mut Reached(&self.common, &Mutex::default()));
         tracing::warn!(
             "serving clients without what was not got back: an operator has accepted it"
         );

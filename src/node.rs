@@ -9,12 +9,15 @@ use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
 use crate::clock;
 use crate::config::{Config, Geo};
+use crate::datadir::DataDir;
 use crate::limits;
 use crate::links::Links;
 use crate::oplog::Budget;
+use crate::oplog::record::Owner;
 use crate::proxy::{BindError, Listener, Server, Settings, Thread};
 use crate::shard::{Identity, Peers, Round, Shard};
 use crate::shards::Shards;
+use crate::store::{Store, StoreError};
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,9 @@ pub enum StartError {
     /// The port for other regions is taken, or not ours.
     #[error("cannot listen for other regions: {0}")]
     Geo(#[from] net::OpenError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refuses threads or sockets.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -37,16 +43,35 @@ pub enum StartError {
 pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
     let Config { database, node, .. } = config;
+    let dir = config.dir.as_deref().map(DataDir::take).transpose();
+    let store = dir.map_err(StoreError::Dir)?;
+    let store = store.map(|dir| Store::new(dir, owner(config)));
     tracing::info!(
         database,
         region = config.region.name,
         node,
-        "starting empty"
+        dir = ?config.dir,
+        "starting"
     );
     let listener = Listener::bind(config.clients.listen)?;
+    let epoch = match &store {
+        Some(store) => store.epoch()?,
+        None => Epoch(clock::now_ms()),
+    };
     let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
-    let shards = shards(config, &budget);
+    let shards = shards(config, epoch, &budget);
     let server = Arc::new(Server::new(shards, settings(config)));
+    let durability = store
+        .as_ref()
+        .map(|store| store.go_on(&server.shards, epoch, config.fsync))
+        .transpose()?
+        .map(Arc::new);
+    let syncing = durability
+        .map(|durability| {
+            let _ = server.durability.set(Arc::clone(&durability));
+            durability.start(Arc::clone(&server.shards))
+        })
+        .transpose()?;
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
     let links = link(config, &server);
     let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
@@ -54,7 +79,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let net = match (config.geo.as_ref(), credentials) {
             (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, links.as_ref())?),
             _ => None,
@@ -74,14 +99,23 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         if let Some(net) = net {
             net.stop().await;
         }
-        tracing::info!("stopped");
         Ok(())
-    })
+    });
+    drop(syncing);
+    tracing::info!("stopped");
+    ended
 }
 
-fn shards(config: &Config, budget: &Arc<Budget>) -> Shards {
+fn owner(config: &Config) -> Owner {
+    Owner {
+        database: config.database.clone(),
+        region: config.region.id,
+        shards: config.shards,
+    }
+}
+
+fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
     let seed = Seed::from_text(config.database.as_bytes());
-    let epoch = Epoch(clock::now_ms());
     let peers = config.peers.iter().map(|peer| peer.region.id);
     let peers = Peers {
         members: peers
@@ -89,6 +123,7 @@ fn shards(config: &Config, budget: &Arc<Budget>) -> Shards {
             .collect::<BTreeSet<Region>>(),
         clock_drift_max_ms: config.max_clock_drift.as_millis() as u64,
         budget: Arc::clone(budget),
+        on_disk: config.dir.is_some(),
     };
     let build = |number| {
         let (first, slots) = Shards::slots_of(number, config.shards);
@@ -144,7 +179,10 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         config.max_clock_drift,
     ));
     let _ = server.regions.set(Arc::<Links>::clone(&links));
-    server.loading.begin();
+    let has_memory = server.durability.get().is_some_and(|disk| disk.goes_on());
+    if !has_memory {
+        server.loading.begin();
+    }
     Some(links)
 }
 
@@ -252,6 +290,11 @@ fn settings(config: &Config) -> Settings {
         clients_max: config.clients.connections_max,
         policy: config.policy,
         active_active: config.active_active,
+        dir: config
+            .dir
+            .as_ref()
+            .map_or_else(|| ".".to_owned(), |dir| dir.display().to_string()),
+        fsync: config.fsync,
         port: config.clients.listen.port(),
         free: BTreeMap::new(),
     }

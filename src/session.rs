@@ -196,6 +196,10 @@ impl std::fmt::Debug for Pending {
 }
 
 /// See the module.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is about something else"
+)]
 #[derive(Debug)]
 pub struct Session {
     /// What others may see of it.
@@ -218,6 +222,8 @@ pub struct Session {
     pub used: ShardSet,
     /// The shards that it has written to: for `REGION WAIT`.
     pub written: ShardSet,
+    /// Whether a reply waits that must not leave before what was written is as safe as asked for.
+    pub unkept: bool,
     /// The name of the last command.
     pub command: &'static str,
     /// The last command and the length of the queue that others see.
@@ -244,6 +250,7 @@ impl Session {
             watched: Vec::new(),
             used: ShardSet::NONE,
             written: ShardSet::NONE,
+            unkept: false,
             command: "",
             shown: ("", -1),
             pending: None,
@@ -268,6 +275,7 @@ impl Session {
     pub const fn note(&mut self, shard: usize, wrote: bool) {
         self.used.insert(shard);
         if wrote {
+            self.unkept = true;
             self.written.insert(shard);
         }
     }

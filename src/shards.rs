@@ -3,6 +3,9 @@
 //! A shard's lock is held for one command or one MULTI, never across an await. Several are taken in
 //! the order of their numbers, never otherwise.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crdt::{SLOTS, Seed, Slot, Whereabouts};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -16,6 +19,8 @@ pub struct Shards {
     locked: Vec<Mutex<Shard>>,
     /// Of the shards' slots, by shard.
     whereabouts: Vec<Whereabouts>,
+    /// Whether something has gathered in a shard's log that is not on its way to the disk.
+    dirty: Vec<Arc<AtomicBool>>,
 }
 
 impl Shards {
@@ -32,6 +37,7 @@ impl Shards {
         let whereabouts = shards.iter().map(|shard| shard.state().whereabouts());
         Self {
             seed,
+            dirty: shards.iter().map(Shard::dirty).collect(),
             whereabouts: whereabouts.collect(),
             locked: shards.into_iter().map(Mutex::new).collect(),
         }
@@ -64,6 +70,12 @@ impl Shards {
     /// Has the processor load what is known of a slot. Takes no lock.
     pub fn approach(&self, slot: Slot) {
         self.whereabouts[self.index_of(slot)].approach(slot);
+    }
+
+    /// Whether something has gathered in a shard's log since this was asked the last time.
+    pub fn take_dirty(&self, index: usize) -> bool {
+        let dirty = &self.dirty[index];
+        dirty.load(Ordering::Relaxed) && dirty.swap(false, Ordering::AcqRel)
     }
 
     /// Locks a shard. Waits for whoever holds it, which is never long.

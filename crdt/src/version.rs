@@ -4,6 +4,7 @@
 //! per region says that every epoch below it is covered whole (docs/semantics.md, "Origins that
 //! ended"). Versions form a lattice: [`Version::join`] and [`Version::meet`].
 
+use crate::codec::{DecodeError, Reader, put_version};
 use crate::origin::{Epoch, Origin, Region};
 use crate::stamp::{Stamp, Time};
 
@@ -133,6 +134,19 @@ impl Version {
             .rev()
             .find(|(o, _)| o.region == region)
             .map(|(o, _)| o.epoch)
+    }
+
+    /// Appends its bytes, as they are in a frame (docs/protocol.md).
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_version(out, self);
+    }
+
+    /// Reads one from the front of `bytes`, which then begin behind it.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.version()?;
+        *bytes = reader.rest();
+        Ok(version)
     }
 
     /// Whether nothing is held.

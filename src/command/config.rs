@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob};
+use crate::durability::Fsync;
 use crate::limits;
 use crate::proxy::{Call, Policy, Server};
 
@@ -61,6 +62,35 @@ struct Parameter {
 }
 
 const PARAMETERS: &[Parameter] = &[
+    Parameter {
+        name: "appendfsync",
+        get: |server| server.fsync().name().to_owned(),
+        set: Some(|server, text, apply| {
+            let fsync = Fsync::parse(text)
+                .ok_or("argument(s) must be one of the following: everysec, always, no")?;
+            if apply {
+                server.set_fsync(fsync);
+            }
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "appendonly",
+        get: |server| yes_no(server.durability.get().is_some()),
+        set: Some(|server, text, _| {
+            let (wanted, has) = (read_yes_no(text)?, server.durability.get().is_some());
+            match (wanted, has) {
+                (true, false) => Err("start the node with a `dir`".to_owned()),
+                (false, true) => Err("start the node without a `dir`".to_owned()),
+                _ => Ok(()),
+            }
+        }),
+    },
+    Parameter {
+        name: "dir",
+        get: |server| server.settings.read().dir.clone(),
+        set: None,
+    },
     Parameter {
         name: "active-active",
         get: |server| yes_no(server.settings.read().active_active),
@@ -238,22 +268,15 @@ enum Form {
     Only(&'static str),
 }
 
-const NO_DISK: &str = "nothing is kept on disk yet";
+const NO_DISK: &str = "no snapshots are made yet";
 
 /// Parameters that nothing depends on, with what Redis has for them.
 const FREE: &[(&str, &str, Form)] = &[
     ("activedefrag", "no", Form::YesNo),
     ("activerehashing", "yes", Form::YesNo),
     ("aof-use-rdb-preamble", "yes", Form::YesNo),
-    (
-        "appendfsync",
-        "everysec",
-        Form::OneOf(&["everysec", "always", "no"]),
-    ),
-    ("appendonly", "no", Form::Only(NO_DISK)),
     ("cluster-enabled", "no", Form::Only("a region is one node")),
     ("dbfilename", "dump.rdb", Form::Text),
-    ("dir", ".", Form::Only(NO_DISK)),
     ("hash-max-listpack-entries", "128", Form::Number),
     ("hash-max-listpack-value", "64", Form::Number),
     ("hash-max-ziplist-entries", "128", Form::Number),

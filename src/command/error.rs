@@ -5,6 +5,7 @@
 //! that code reacts to; the rest is [`CommandError::Other`]. Making one is free of allocation
 //! unless it names something of the request.
 
+use crate::durability::NotKept;
 use std::borrow::Cow;
 
 use crate::resp::ProtocolError;
@@ -141,6 +142,11 @@ impl CommandError {
     /// A line that only one command gives; it has to begin with its first word, such as `ERR`.
     pub const fn text(line: &'static str) -> Self {
         Self::Other(Cow::Borrowed(line))
+    }
+
+    /// What was written cannot be made as safe as is asked for: it may be lost or not.
+    pub fn not_kept(why: &NotKept) -> Self {
+        Self::line(format!("MISCONF {why}"))
     }
 
     /// A line made up from what was asked; it has to begin with its first word, such as `ERR`.

@@ -143,14 +143,24 @@ fn persistence(call: &Call<'_>, text: &mut String) {
             line(text, "loading_reason", waits);
         }
     }
+    let disk = call.server.durability.get();
+    let is_well = disk.is_none_or(|disk| disk.refusal().is_none());
     line(text, "async_loading", 0);
-    // Nothing is ever saved, so nothing has failed.
+    // No snapshot is ever made, so none has failed.
     line(text, "rdb_bgsave_in_progress", 0);
     line(text, "rdb_last_bgsave_status", "ok");
-    line(text, "aof_enabled", 0);
+    line(text, "aof_enabled", u8::from(disk.is_some()));
     line(text, "aof_rewrite_in_progress", 0);
     line(text, "aof_last_bgrewrite_status", "ok");
-    line(text, "aof_last_write_status", "ok");
+    line(
+        text,
+        "aof_last_write_status",
+        if is_well { "ok" } else { "err" },
+    );
+    if let Some(disk) = disk {
+        let bytes = disk.journal().bytes();
+        line(text, "aof_current_size", bytes);
+    }
 }
 
 fn stats(call: &Call<'_>, text: &mut String) {

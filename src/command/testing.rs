@@ -37,6 +37,7 @@ pub(super) fn shard_of(id: u8) -> Shard {
         members: BTreeSet::from(regions),
         clock_drift_max_ms: 500,
         budget: Arc::new(Budget::new(1 << 20)),
+        on_disk: false,
     };
     let identity = identity(regions[usize::from(id) - 1], false);
     Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)

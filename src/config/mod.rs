@@ -20,6 +20,7 @@ use toml::Value;
 
 pub use self::raw::{ConfigError, RawConfig};
 use self::raw::{Written, plain};
+use crate::durability::Fsync;
 use crate::limits;
 pub use crate::proxy::Policy;
 
@@ -62,6 +63,10 @@ pub struct Config {
     pub geo: Option<Geo>,
     /// Bytes of ops that may wait in memory for other regions, for all shards together.
     pub geo_log_bytes: usize,
+    /// Where data is kept, if it is.
+    pub dir: Option<PathBuf>,
+    /// How safe a write is before its reply.
+    pub fsync: Fsync,
     /// How far ahead of ours another region's clock may be.
     pub max_clock_drift: Duration,
     /// How long after its deadline a key of another region is removed.
@@ -152,6 +157,11 @@ impl Config {
             clients: clients(&written, bind)?,
             geo: geo(&written, bind, &peers)?,
             geo_log_bytes: written.parsed("geo-log-memory", GEO_LOG_BYTES, log_bytes)?,
+            dir: written.path("dir")?,
+            fsync: written.parsed("appendfsync", Fsync::EverySecond, |text| {
+                let fsync = Fsync::parse(text);
+                fsync.ok_or_else(|| "must be always, everysec or no".to_owned())
+            })?,
             max_clock_drift: written.parsed("max-clock-drift", CLOCK_DRIFT, |text| {
                 time(text, Duration::from_millis(1))
             })?,
@@ -261,7 +271,7 @@ fn geo(written: &Written, bind: IpAddr, peers: &[Peer]) -> Result<Option<Geo>, C
     let [cert, key, ca] = identity.map(|key| {
         let advice =
             "is missing; to talk to other regions, geo-cert, geo-key and geo-ca are needed";
-        written.path(key)?.ok_or_else(|| written.error(key, advice))
+        written.file(key)?.ok_or_else(|| written.error(key, advice))
     });
     Ok(Some(Geo {
         listen: SocketAddr::new(bind, port),

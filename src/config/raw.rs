@@ -75,6 +75,12 @@ pub struct RawConfig {
     /// Memory for ops that other regions may still need, shared by all shards [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     pub geo_log_memory: Option<String>,
+    /// Where to keep data; without it everything is in memory and gone with the process
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<String>,
+    /// How safe a write is before its reply: always, everysec or no [default: everysec]
+    #[arg(long, value_name = "WHEN")]
+    pub appendfsync: Option<String>,
     /// Password of clients [default: none]
     #[arg(long, value_name = "PASSWORD")]
     pub requirepass: Option<String>,
@@ -183,20 +189,23 @@ impl Written {
         ConfigError::new(place, advice)
     }
 
-    /// A path; one in the file is relative to the file's folder.
+    /// A file that is there.
+    pub(super) fn file(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        match self.path(key)? {
+            Some(path) if !path.is_file() => Err(self.error(key, "there is no such file")),
+            path => Ok(path),
+        }
+    }
+
+    /// A path; one in the file is relative to the file's folder. An empty one is none.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-        let Some(text) = self.text(key)? else {
+        let Some(text) = self.text(key)?.filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        let path = match self.file.as_deref().and_then(Path::parent) {
+        Ok(Some(match self.file.as_deref().and_then(Path::parent) {
             Some(folder) if !self.flags.contains(key) => folder.join(text),
             _ => PathBuf::from(text),
-        };
-        if path.is_file() {
-            Ok(Some(path))
-        } else {
-            Err(self.error(key, "there is no such file"))
-        }
+        }))
     }
 }
 

@@ -1,18 +1,26 @@
 //! The op log of a shard: every frame of ops it has issued or applied, in that order.
 //!
-//! The shard appends under its lock; links read, each with a [`Cursor`] of its own. The log is in
-//! memory and bounded: all logs of a node share a [`Budget`], and whichever appends while that is
+//! The shard appends under its lock; links read, each with a [`Cursor`] of its own. What is in
+//! memory is bounded: all logs of a node share a [`Budget`], and whichever appends while that is
 //! used up drops its oldest frames. The newest is always kept whole. A reader that falls behind
 //! what is kept is told so, never skipped ahead ([`Read::Behind`]); whether a log reaches back to
 //! what somebody lacks is known per origin ([`Log::start`]).
 //!
-//! Frames on disk come before these: they will extend the log at its old end, and only
-//! [`Log::read`] and [`Log::start`] will have to know.
+//! With a data directory, the [`journal`] is one more reader ([`Log::take`]): it writes the frames
+//! of all shards of the node to disk, and nothing is dropped from memory before it has them. What
+//! it keeps extends the log at its old end ([`Read::OnDisk`]).
 
+pub mod backlog;
 mod blocks;
+pub mod faulty;
 mod frames;
+pub mod journal;
+pub mod record;
+pub mod recover;
+pub mod segment;
+pub mod storage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +29,7 @@ use crdt::{Frame, Origin, Region, Version};
 
 use blocks::{Blocks, PIECE_BYTES_MAX};
 use frames::Frames;
+use record::Stretch;
 
 /// Bytes that all logs of a node may hold, and memory for them.
 #[derive(Debug)]
@@ -81,6 +90,8 @@ pub enum Read<'a> {
     Frame(&'a Frame, Cursor),
     /// Nothing more that was asked for: the cursor to read from next time.
     End(Cursor),
+    /// What was there is on disk alone.
+    OnDisk,
     /// What was there has been dropped.
     Behind,
 }
@@ -103,12 +114,25 @@ pub struct Log {
     bytes: u64,
     /// The last op of each origin in the log or dropped from it.
     ends: Version,
-    /// Of each origin, the op after which all are kept.
+    /// Of each origin, the op after which all are in memory.
     dropped: Version,
     keep: Keep,
     budget: Arc<Budget>,
+    /// What is on disk, if anything goes there.
+    disk: Option<OnDisk>,
     /// Where the next frame goes.
     room: BytesMut,
+}
+
+/// What a log knows of its frames on disk.
+#[derive(Debug)]
+struct OnDisk {
+    /// Where it stands at the beginning of each segment that is kept, the oldest first.
+    stretches: VecDeque<Stretch>,
+    /// The number of the next frame that the journal takes.
+    next: u64,
+    /// Of each origin, the op after which all are kept, in memory or on disk.
+    dropped: Version,
 }
 
 impl Log {
@@ -123,7 +147,51 @@ impl Log {
             dropped: Version::new(),
             keep,
             budget,
+            disk: None,
         }
+    }
+
+    /// Goes on from what is on disk: `stretches` are of the segments that are kept, the last one
+    /// of what comes from now on.
+    pub fn go_on(&mut self, stretches: VecDeque<Stretch>) {
+        let end = stretches.back().cloned().unwrap_or_default();
+        let start = stretches.front().cloned().unwrap_or_default();
+        self.first = end.first;
+        self.dropped.clone_from(&end.ends);
+        self.ends = end.ends;
+        self.disk = Some(OnDisk {
+            stretches,
+            next: end.first,
+            dropped: start.ends,
+        });
+    }
+
+    /// A segment begins on disk.
+    pub fn begin_segment(&mut self, stretch: Stretch) {
+        if let Some(disk) = &mut self.disk {
+            disk.stretches.push_back(stretch);
+        }
+    }
+
+    /// The oldest segment was removed from disk.
+    pub fn cut_segment(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.stretches.pop_front();
+            if let Some(oldest) = disk.stretches.front() {
+                disk.dropped.join(&oldest.ends);
+            }
+        }
+    }
+
+    /// Hands out the frames that were not handed out before, the oldest first.
+    pub fn take(&mut self, take: impl FnMut(&Frame)) {
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        let taken = disk.next.saturating_sub(self.first) as usize;
+        self.frames.from(taken).for_each(take);
+        disk.next = self.first + self.frames.len() as u64;
+        self.shrink();
     }
 
     /// Memory for a frame of so many bytes, to be written and appended; a large one finds its own.
@@ -157,17 +225,26 @@ impl Log {
         if self.ends.get(frame.origin()) < frame.prev() {
             // Ops before it never were in this log.
             self.dropped.advance(frame.origin(), frame.prev());
+            if let Some(disk) = &mut self.disk {
+                disk.dropped.advance(frame.origin(), frame.prev());
+            }
         }
         self.ends.advance(frame.origin(), frame.last());
         let blocks = &self.budget.blocks;
         self.frames.push_back(frame, || blocks.take_chunk());
         self.bytes += bytes;
         self.budget.take(bytes);
+        self.shrink();
+    }
+
+    /// Drops the oldest frames while there are too many, as far as the journal has them.
+    fn shrink(&mut self) {
         let kept_min = match self.keep {
             Keep::WithinBudget => 1,
             Keep::Nothing => 0,
         };
-        while kept_min < self.frames.len() && self.is_too_large() {
+        let taken = self.disk.as_ref().map_or(u64::MAX, |disk| disk.next);
+        while kept_min < self.frames.len() && self.first < taken && self.is_too_large() {
             self.drop_oldest();
         }
     }
@@ -193,18 +270,26 @@ impl Log {
     /// A cursor from which the log holds every op of `region`'s origins that `applied` lacks, or
     /// `None` if it no longer reaches back to that.
     pub fn start(&self, region: Region, applied: &Version) -> Option<Cursor> {
-        let mut dropped = self
-            .dropped
-            .iter()
-            .filter(|(origin, _)| origin.region == region);
-        let reaches_back = dropped.all(|(origin, time)| time <= applied.get(origin));
-        reaches_back.then_some(Cursor(self.first))
+        let has = |before: &Version| {
+            let mut before = before.iter().filter(|(origin, _)| origin.region == region);
+            before.all(|(origin, time)| time <= applied.get(origin))
+        };
+        if has(&self.dropped) {
+            return Some(Cursor(self.first));
+        }
+        let disk = self.disk.as_ref().filter(|disk| has(&disk.dropped))?;
+        let latest = disk.stretches.iter().rev().find(|start| has(&start.ends));
+        latest.map(|stretch| Cursor(stretch.first))
     }
 
     /// The next frame at or after a cursor that is `wanted`. Costs a step for each that is not.
     pub fn read(&self, cursor: Cursor, mut wanted: impl FnMut(&Frame) -> bool) -> Read<'_> {
         let Some(skip) = cursor.0.checked_sub(self.first) else {
-            return Read::Behind;
+            let oldest = self.disk.as_ref().and_then(|disk| disk.stretches.front());
+            return match oldest {
+                Some(oldest) if oldest.first <= cursor.0 => Read::OnDisk,
+                _ => Read::Behind,
+            };
         };
         let rest = (cursor.0..).zip(self.frames.from(skip as usize));
         for (number, frame) in rest {
@@ -278,7 +363,10 @@ impl Drop for Log {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod memory_tests {
     use crdt::{Change, Effect, Epoch, FrameWriter, Time};
 
     use super::*;

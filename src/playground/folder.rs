@@ -56,6 +56,7 @@ pub(super) fn settings(
 ) -> String {
     let mut settings = table([
         ("database", super::DATABASE.into()),
+        ("dir", "data".into()),
         ("region", region.name.as_str().into()),
         ("region-id", i64::from(region.id).into()),
         ("node", region.node.as_str().into()),

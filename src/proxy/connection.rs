@@ -110,7 +110,7 @@ impl Connection {
         self.output.truncate(self.whole);
         let mut reply = Reply::new(&mut self.output, session.protocol);
         reply.error(&CommandError::text(PANICKED));
-        self.flush(server, stream, &session.client).await
+        self.flush(server, stream, session).await
     }
 
     async fn run(
@@ -131,7 +131,7 @@ impl Connection {
             session.show();
             // Every other connection that is ready runs before any reply is written.
             tokio::task::yield_now().await;
-            self.flush(server, stream, &session.client).await?;
+            self.flush(server, stream, session).await?;
             if session.closing {
                 return Ok(());
             }
@@ -158,7 +158,7 @@ impl Connection {
             while let Ok(line) = monitor.try_recv() {
                 self.output.extend_from_slice(&line);
             }
-            self.flush(server, stream, client).await?;
+            self.send(server, stream, client).await?;
         }
     }
 
@@ -302,18 +302,18 @@ impl Connection {
     ) -> io::Result<()> {
         match step {
             Step::Pause(ms) => {
-                self.flush(server, stream, &session.client).await?;
+                self.flush(server, stream, session).await?;
                 pause(server, ms).await;
             }
             Step::Block(blocking) => {
-                self.flush(server, stream, &session.client).await?;
+                self.flush(server, stream, session).await?;
                 self.whole = self.output.len();
                 self.block(server, stream, session, blocking).await?;
                 self.hush(session);
             }
             Step::Next => {
                 if let Some(pending) = session.pending.take() {
-                    self.flush(server, stream, &session.client).await?;
+                    self.flush(server, stream, session).await?;
                     self.whole = self.output.len();
                     self.wait(server, stream, session, pending).await?;
                     self.hush(session);
@@ -321,7 +321,7 @@ impl Connection {
             }
         }
         if limits::REPLY_FLUSH_BYTES < self.output.len() {
-            self.flush(server, stream, &session.client).await?;
+            self.flush(server, stream, session).await?;
         }
         Ok(())
     }
@@ -343,8 +343,27 @@ impl Connection {
         }
     }
 
-    /// Writes the replies. Waits for a client that does not read, as long as it may.
+    /// Writes the replies, once what was written before them is as safe as is asked for. If it
+    /// cannot be, that is the reply, and the last one.
     async fn flush(
+        &mut self,
+        server: &Server,
+        stream: &mut TcpStream,
+        session: &mut Session,
+    ) -> io::Result<()> {
+        if std::mem::take(&mut session.unkept)
+            && let Some(durability) = server.durability.get()
+            && let Err(why) = durability.receipt(&server.shards).await
+        {
+            self.output.clear();
+            Reply::new(&mut self.output, session.protocol).error(&CommandError::not_kept(&why));
+            session.closing = true;
+        }
+        self.send(server, stream, &session.client).await
+    }
+
+    /// Writes the replies. Waits for a client that does not read, as long as it may.
+    async fn send(
         &mut self,
         server: &Server,
         stream: &mut TcpStream,

@@ -150,6 +150,11 @@ fn admit(
     if server.loading.is_loading() && !command::runs_while_loading(command, arguments) {
         return refuse(session, CommandError::Loading);
     }
+    if command.flags.has(Flags::WRITE)
+        && let Some(why) = server.durability.get().and_then(|disk| disk.refusal())
+    {
+        return refuse(session, CommandError::not_kept(&why));
+    }
     session.command = command.name;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;

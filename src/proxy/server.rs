@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use crate::clock;
+use crate::durability::{Durability, Fsync};
 use crate::resp::ProtocolError;
 use crate::session::Client;
 use crate::shards::Shards;
@@ -33,6 +34,10 @@ pub struct Settings {
     pub policy: Policy,
     /// Whether the stricter rules of a database of several regions hold.
     pub active_active: bool,
+    /// Where data is kept, or `.`, as in Redis, if it is not.
+    pub dir: String,
+    /// How safe a write is before its reply, where nothing is kept on disk.
+    pub fsync: Fsync,
     /// The port of clients.
     pub port: u16,
     /// `CONFIG SET` of what has no effect here but that clients like to set and read back.
@@ -79,7 +84,9 @@ pub struct RegionState {
 #[derive(Debug)]
 pub struct Server {
     /// The values.
-    pub shards: Shards,
+    pub shards: Arc<Shards>,
+    /// What makes them durable, if anything does.
+    pub durability: std::sync::OnceLock<Arc<Durability>>,
     /// What is set.
     pub settings: RwLock<Settings>,
     /// Who is connected.
@@ -142,7 +149,8 @@ impl Server {
     pub fn new(shards: Shards, settings: Settings) -> Self {
         let run_id = (0..40).map(|_| char::from_digit(fastrand::u32(0..16), 16).unwrap_or('0'));
         Self {
-            shards,
+            shards: Arc::new(shards),
+            durability: std::sync::OnceLock::new(),
             settings: RwLock::new(settings),
             clients: DashMap::new(),
             regions: std::sync::OnceLock::new(),
@@ -171,6 +179,22 @@ impl Server {
             stop: tokio::sync::Notify::new(),
             next_client: AtomicU64::new(1),
         }
+    }
+
+    /// How safe a write is before its reply, if it is to be kept on disk.
+    pub fn fsync(&self) -> Fsync {
+        match self.durability.get() {
+            Some(durability) => durability.fsync(),
+            None => self.settings.read().fsync,
+        }
+    }
+
+    /// Sets how safe a write is before its reply.
+    pub fn set_fsync(&self, fsync: Fsync) {
+        if let Some(durability) = self.durability.get() {
+            durability.set_fsync(fsync);
+        }
+        self.settings.write().fsync = fsync;
     }
 
     /// A new client's id.

@@ -10,6 +10,7 @@ mod late;
 mod open;
 mod outage;
 mod read;
+mod recovery;
 #[cfg(test)]
 mod testing;
 mod touched;
@@ -18,6 +19,7 @@ mod waiters;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crdt::{
     Change, Clock, Frame, FrameWriter, Key, Kind, Op, Origin, Region, Removed, Seed, Slot, State,
@@ -72,6 +74,8 @@ pub struct Peers {
     pub clock_drift_max_ms: u64,
     /// What the logs of the node share.
     pub budget: Arc<Budget>,
+    /// Whether the log goes to disk.
+    pub on_disk: bool,
 }
 
 /// See the module.
@@ -84,6 +88,10 @@ pub struct Shard {
     clock: Clock,
     origin: Origin,
     alone: bool,
+    /// Whether somebody reads its log.
+    logs: bool,
+    /// Whether something has gathered in the log that is not on its way to the disk.
+    dirty: Arc<AtomicBool>,
     /// The ops issued here that nobody has read yet.
     frame: FrameWriter,
     log: Log,
@@ -106,6 +114,7 @@ impl Shard {
             members: BTreeSet::from([identity.origin.region]),
             clock_drift_max_ms: 0,
             budget: Arc::new(Budget::new(limits::MIB as u64)),
+            on_disk: false,
         };
         Self::with_peers(identity, seed, chance, peers)
     }
@@ -137,6 +146,8 @@ impl Shard {
             clock: Clock::default(),
             origin,
             alone,
+            logs: !alone || peers.on_disk,
+            dirty: Arc::default(),
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),
             delivery: Delivery::new(config),
@@ -195,14 +206,20 @@ impl Shard {
 
     fn apply_ready(&mut self, now_ms: u64) -> bool {
         let mut has_applied = false;
+        let (_, generation) = self.delivery.deps();
         while self.is_in_service()
             && let Some((frame, skip)) = self.delivery.next_ready()
         {
             if self.apply(&frame, skip, now_ms) {
                 self.delivery.applied(&frame);
                 self.log.append_copy(frame);
+                self.soil();
                 has_applied = true;
             }
+        }
+        if generation != self.delivery.deps().1 {
+            // What is closed is to be kept, too.
+            self.soil();
         }
         self.reissue_late(now_ms);
         self.serve(now_ms);
@@ -251,8 +268,21 @@ impl Shard {
         }
         let room = self.log.room(self.frame.len());
         let frame = self.frame.seal_in(room)?;
-        self.log.append(frame.clone());
+        self.append(frame.clone());
         Some(frame)
+    }
+
+    fn append(&mut self, frame: Frame) {
+        self.log.append(frame);
+        self.soil();
+    }
+
+    /// Notes that something has gathered in the log.
+    fn soil(&self) {
+        // As a rule it is known already, and the line of memory stays shared then.
+        if !self.dirty.load(Ordering::Relaxed) {
+            self.dirty.store(true, Ordering::Release);
+        }
     }
 
     /// Drops and folds what has become stable, at most `limit` things. Returns whether there may be
@@ -275,14 +305,16 @@ impl Shard {
         self.log.start(region, applied).map(|cursor| cursor.0)
     }
 
-    /// The next frame in the log at or after a position that is `wanted`.
-    pub fn log_next(&mut self, position: u64, wanted: impl FnMut(&Frame) -> bool) -> Next {
+    /// The next frame in the log at or after a position that is `wanted`; `None` if what is there
+    /// is on disk alone.
+    pub fn log_next(&mut self, position: u64, wanted: impl FnMut(&Frame) -> bool) -> Option<Next> {
         self.seal();
-        match self.log.read(Cursor(position), wanted) {
+        Some(match self.log.read(Cursor(position), wanted) {
             Read::Frame(frame, next) => Next::Frame(frame.clone(), next.0),
             Read::End(next) => Next::End(next.0),
+            Read::OnDisk => return None,
             Read::Behind => Next::Behind,
-        }
+        })
     }
 
     /// How many ops in the log, other than those of `peer`, `applied` lacks.

@@ -23,7 +23,7 @@ impl Txn<'_> {
             key: key.name,
             change,
         };
-        if !self.shard.alone {
+        if self.shard.logs {
             self.shard.frame.push(&effect);
         }
         let existed = self
@@ -95,7 +95,7 @@ impl super::Shard {
             },
             None,
         );
-        if !self.alone {
+        if self.logs {
             self.frame.begin_op(time, self.delivery.deps().0);
         }
         OpenOp {
@@ -108,10 +108,11 @@ impl super::Shard {
     /// Ends an op: links may send it.
     pub(super) fn close(&mut self, op: OpenOp) {
         self.delivery.issued(op.time);
-        if self.alone {
+        if !self.logs {
             return;
         }
         self.frame.end_op();
+        self.soil();
         if limits::FRAME_BYTES < self.frame.len() {
             self.seal();
         }

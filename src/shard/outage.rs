@@ -71,14 +71,14 @@ impl Shard {
     }
 
     #[cold]
-    fn take_out(&mut self, why: String) {
+    pub(super) fn take_out(&mut self, why: String) {
         tracing::error!(shard = self.number, why, "shard is out of service");
         if self.is_in_service() {
             self.outage = Some(why.into());
             // It gets nothing back any more, and the other shards must not wait for it.
             self.delivery.end_words();
             if let Some(frame) = self.frame.abandon() {
-                self.log.append(frame);
+                self.append(frame);
             }
             self.dismiss_waiters();
         }
@@ -130,7 +130,7 @@ mod tests {
     fn frames(shard: &mut Shard) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut at = shard.log_start(region(1), &Version::new()).unwrap();
-        while let Next::Frame(frame, next) = shard.log_next(at, |_| true) {
+        while let Some(Next::Frame(frame, next)) = shard.log_next(at, |_| true) {
             frames.push(frame);
             at = next;
         }

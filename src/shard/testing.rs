@@ -28,6 +28,7 @@ pub(super) fn shard(id: u8) -> Shard {
         members: BTreeSet::from([region(1), region(2)]),
         clock_drift_max_ms: 500,
         budget: Arc::new(Budget::new(1 << 20)),
+        on_disk: false,
     };
     Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)
 }

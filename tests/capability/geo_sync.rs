@@ -12,7 +12,7 @@ const SYNC_LIMIT: Duration = Duration::from_secs(15);
 
 impl Regions {
     #[track_caller]
-    fn check_in_sync(&self) {
+    pub(crate) fn check_in_sync(&self) {
         let mut clients: Vec<(usize, Client)> = (1..=self.0.regions())
             .map(|region| (region, self.0.client(region)))
             .collect();
@@ -156,7 +156,7 @@ fn a_transaction_arrives_whole() {
 
 #[test]
 fn a_restarted_node_says_so_and_fills_up_again() {
-    let server = Regions::start(2);
+    let server = Regions::in_memory(2);
     let mut one = server.connect(1);
     for number in 0..100 {
         let () = one.set(format!("k{number}"), number).unwrap();
@@ -186,7 +186,7 @@ fn info(client: &mut Client) -> String {
 #[test]
 fn a_restarted_node_serves_nobody_before_it_holds_what_was_there() {
     const KEYS: i64 = 2_000;
-    let server = Regions::start(3);
+    let server = Regions::in_memory(3);
     let mut one = server.connect(1);
     let mut pipeline = redis::pipe();
     for number in 0..KEYS {
@@ -228,7 +228,7 @@ fn a_restarted_node_serves_nobody_before_it_holds_what_was_there() {
 
 #[test]
 fn a_node_that_reaches_nobody_serves_after_three_seconds_or_when_told_to() {
-    let server = Regions::start(2);
+    let server = Regions::in_memory(2);
     let () = server.connect(1).set("k", "v").unwrap();
     server.check_in_sync();
     server.0.node(2, "kill");

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod connections;
+mod durability;
 mod expiry;
 mod geo_sync;
 mod hashes;
@@ -29,7 +30,12 @@ struct Node(SingleNode);
 
 impl Node {
     fn start() -> Self {
-        let started = SingleNode::start(BINARY, "");
+        Self::with("")
+    }
+
+    /// With these lines of settings.
+    fn with(settings: &str) -> Self {
+        let started = SingleNode::start(BINARY, settings);
         Self(started.unwrap_or_else(|error| panic!("the node does not start: {}", error.0)))
     }
 
@@ -59,7 +65,17 @@ struct Regions(Playground);
 impl Regions {
     /// So many, a node each.
     fn start(count: usize) -> Self {
-        let started = Playground::start(BINARY, &Setup::regions(count));
+        Self::with(count, &[])
+    }
+
+    /// With nodes that keep nothing on disk.
+    fn in_memory(count: usize) -> Self {
+        Self::with(count, &["--", "--dir", ""])
+    }
+
+    /// With more flags of the playground.
+    fn with(count: usize, flags: &[&str]) -> Self {
+        let started = Playground::start(BINARY, &Setup::regions(count).flags(flags));
         Self(started.unwrap_or_else(|error| panic!("the playground does not start: {}", error.0)))
     }
 

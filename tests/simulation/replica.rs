@@ -50,7 +50,11 @@ impl Replica {
     pub(super) fn observe(&mut self) {
         assert!(self.shard.is_in_service(), "something has panicked");
         loop {
-            match self.shard.log_next(self.cursor, |_| true) {
+            match self
+                .shard
+                .log_next(self.cursor, |_| true)
+                .unwrap_or(Next::Behind)
+            {
                 Next::Frame(frame, next) => {
                     self.cursor = next;
                     self.check_frame(&frame);
@@ -162,7 +166,7 @@ impl Replica {
     /// The frames of the log.
     pub(super) fn log(&mut self) -> Vec<Frame> {
         let (mut frames, mut position) = (Vec::new(), 0);
-        while let Next::Frame(frame, next) = self.shard.log_next(position, |_| true) {
+        while let Some(Next::Frame(frame, next)) = self.shard.log_next(position, |_| true) {
             frames.push(frame);
             position = next;
         }
@@ -242,7 +246,9 @@ impl geo::testing::Replica for Replica {
     }
 
     fn next_frame(&mut self, position: u64, wanted: &mut dyn FnMut(&Frame) -> bool) -> Next {
-        self.shard.log_next(position, wanted)
+        self.shard
+            .log_next(position, wanted)
+            .unwrap_or(Next::Behind)
     }
 
     fn pending(&mut self, peer: Region, applied: &Version) -> u64 {
@@ -272,6 +278,7 @@ pub(super) fn shard(number: u16, seed: Seed, chance: u64, config: DeliveryConfig
         members: config.members,
         clock_drift_max_ms: config.max_clock_drift_ms,
         budget: Arc::new(Budget::new(1 << 30)),
+        on_disk: false,
     };
     Shard::with_peers(identity, seed, chance, peers)
 }

@@ -1,6 +1,7 @@
 //! Clients over real sockets: what needs more than one of them, or time.
 
 mod clock;
+mod disk;
 mod limits;
 mod panics;
 mod pipelines;
@@ -22,10 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A node of four shards, served until the tests end.
 fn node() -> (Arc<Server>, SocketAddr) {
+    let origin = Origin::new(Region::new(1).unwrap(), Epoch(1));
+    serve(
+        origin,
+        |identity, seed| Shard::new(identity, seed, 1),
+        |_| {},
+    )
+}
+
+/// The same, of other shards, with something to be done before clients come.
+fn serve(
+    origin: Origin,
+    build: impl Fn(Identity, Seed) -> Shard,
+    prepare: impl FnOnce(&Arc<Server>),
+) -> (Arc<Server>, SocketAddr) {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.address().unwrap();
     let seed = Seed::from_text(b"test");
-    let origin = Origin::new(Region::new(1).unwrap(), Epoch(1));
     let shard = |number| {
         let (first, slots) = Shards::slots_of(number, 4);
         let identity = Identity {
@@ -35,13 +49,15 @@ fn node() -> (Arc<Server>, SocketAddr) {
             origin,
             alone: true,
         };
-        Shard::new(identity, seed, 1)
+        build(identity, seed)
     };
     let settings = Settings {
         node: "test".into(),
         password: None,
         clients_max: 100,
         policy: Policy::Enterprise,
+        dir: ".".to_owned(),
+        fsync: crate::durability::Fsync::EverySecond,
         active_active: false,
         port: address.port(),
         free: std::collections::BTreeMap::new(),
@@ -50,6 +66,7 @@ fn node() -> (Arc<Server>, SocketAddr) {
         Shards::new(seed, (0..4).map(shard).collect()),
         settings,
     ));
+    prepare(&server);
     let threads = (0..2)
         .map(|n| Thread::start(Arc::clone(&server), n).unwrap())
         .collect();
@@ -215,7 +232,7 @@ fn settings_are_read_set_all_or_none_and_act() {
         "CONFIG SET save \"\" appendonly no maxmemory-policy noeviction",
         "+OK\r\n",
     );
-    a.check("CONFIG SET appendonly yes", "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - nothing is kept on disk yet\r\n");
+    a.check("CONFIG SET appendonly yes", "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - start the node with a `dir`\r\n");
     a.check("CONFIG SET maxmemory-policy allkeys-lru", "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - nothing is evicted\r\n");
     let info = a.ask("INFO");
     for field in [

@@ -38,6 +38,7 @@ pub(super) fn shard(id: u8, epoch: u64, regions: u8) -> Shard {
         members: (1..=regions).map(region).collect(),
         clock_drift_max_ms: DRIFT_MS,
         budget: Arc::new(Budget::new(limits::MIB as u64)),
+        on_disk: false,
     };
     Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)
 }

@@ -25,6 +25,7 @@ fn shard(id: u8, epoch: u64) -> Shard {
         members: BTreeSet::from([1, 2, 3].map(region)),
         clock_drift_max_ms: 500,
         budget: Arc::new(Budget::new(1 << 20)),
+        on_disk: false,
     };
     Shard::with_peers(identity, Seed::from_text(b"test"), 1, peers)
 }
@@ -74,7 +75,7 @@ impl World {
         let mut frames = Vec::new();
         let source = &mut self.shards[from];
         let mut at = 0;
-        while let Next::Frame(frame, next) = source.log_next(at, |_| true) {
+        while let Some(Next::Frame(frame, next)) = source.log_next(at, |_| true) {
             frames.push(frame);
             at = next;
         }

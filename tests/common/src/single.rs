@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// A node that is stopped when dropped.
 #[derive(Debug)]
 pub struct SingleNode {
+    binary: String,
     process: Child,
     address: SocketAddr,
     /// Its settings, and what it printed to stderr.
@@ -41,21 +43,42 @@ impl SingleNode {
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("meridian.toml");
         fs::write(&file, format!("port = {port}\n{settings}\n")).map_err(failed)?;
-        let process = Command::new(binary)
-            .args(["serve", "--config"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(folder.path().join("stderr")).map_err(failed)?)
-            .spawn()
-            .map_err(failed)?;
-        let address = ports::local(port);
+        let process = spawn(binary, folder.path()).map_err(failed)?;
         let mut started = Self {
+            binary: binary.to_owned(),
             process,
-            address,
+            address: ports::local(port),
             folder,
         };
-        let process = &mut started.process;
+        started.wait()?;
+        Ok(started)
+    }
+
+    /// Kills the process, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Stops the process as an operator would.
+    pub fn stop(&mut self) {
+        stop(&mut self.process);
+    }
+
+    /// Starts it again, with the same settings in the same folder, and waits until it answers.
+    pub fn start_again(&mut self) -> Result<(), StartError> {
+        let spawned = spawn(&self.binary, self.folder.path());
+        self.process = spawned.map_err(|error| StartError(error.to_string()))?;
+        self.wait()
+    }
+
+    /// Where its settings are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn wait(&mut self) -> Result<(), StartError> {
+        let (process, address) = (&mut self.process, self.address);
         let answers = wait_for(START_LIMIT, || {
             if matches!(process.try_wait(), Ok(Some(_))) {
                 return Some(false);
@@ -64,9 +87,9 @@ impl SingleNode {
             (pong == Value::Simple(b"PONG".to_vec())).then_some(true)
         });
         if answers == Some(true) {
-            Ok(started)
+            Ok(())
         } else {
-            Err(StartError(started.log()))
+            Err(StartError(self.log()))
         }
     }
 
@@ -80,6 +103,20 @@ impl SingleNode {
         let text = fs::read(self.folder.path().join("stderr")).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     }
+}
+
+fn spawn(binary: &str, folder: &Path) -> io::Result<Child> {
+    let stderr = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("stderr"))?;
+    Command::new(binary)
+        .args(["serve", "--config"])
+        .arg(folder.join("meridian.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
 }
 
 impl Drop for SingleNode {

@@ -9,7 +9,7 @@
 //! A heartbeat counts once all ops that it names are applied, so it never jumps a gap. Until it
 //! does it waits, and so does the latest one after it.
 //!
-//! Until the log is on disk, what is applied counts as kept.
+//! What is applied counts as kept, unless [`Delivery::kept`] says what is.
 
 mod ended;
 mod late;
@@ -138,6 +138,8 @@ pub struct Delivery {
     words: word::Words,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
+    /// The ops that are kept here; `None` where these are all that are applied.
+    kept: Option<Version>,
     stable: Version,
     stable_is_old: bool,
 }
@@ -159,6 +161,7 @@ impl Delivery {
             late: late::Late::default(),
             words: word::Words::default(),
             trusted_clocks: BTreeSet::new(),
+            kept: None,
             stable: Version::new(),
             stable_is_old: true,
         };
@@ -314,6 +317,23 @@ impl Delivery {
         }
     }
 
+    /// Notes a frame that an earlier life had applied. They come in the order in which it did.
+    pub fn recovered(&mut self, frame: &Frame) {
+        let origin = frame.origin();
+        self.notice(origin);
+        self.version.advance(origin, frame.last());
+        self.deps.advance(origin, frame.last());
+        self.generation += 1;
+        self.stable_is_old = true;
+        self.announced_is_old = true;
+    }
+
+    /// Notes what of the ops that are applied is kept. From then on no others count as kept.
+    pub fn kept(&mut self, ops: Version) {
+        self.kept = Some(ops);
+        self.stable_is_old = true;
+    }
+
     /// What to tell the others of our origin. The shard's clock has been raised to `time`.
     pub fn heartbeat(&mut self, time: Time) -> Heartbeat {
         self.version.advance(self.config.own, time);
@@ -323,7 +343,7 @@ impl Delivery {
             last_op: self.written,
             time,
             applied: self.applied_ops(),
-            kept: None,
+            kept: self.kept.clone(),
             announced: self.announced(),
         }
     }
@@ -404,7 +424,10 @@ impl Delivery {
         if self.closing.open(&self.version).next().is_some() {
             return self.stable.clone();
         }
-        let mut stable = self.version.clone();
+        let mut stable = match &self.kept {
+            Some(kept) => self.version.meet(kept),
+            None => self.version.clone(),
+        };
         for &member in self.others() {
             let newest = self
                 .closing

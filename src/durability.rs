@@ -1,0 +1,458 @@
+//! When a reply may leave: what a write has put into the log is as safe by then as
+//! `appendfsync` asks.
+//!
+//! A connection that has written asks for that before it writes its replies
+//! ([`Durability::receipt`]), and so do all others that are ready with it: one write, and under
+//! `always` one sync, serves all that wait. `everysec` writes in the connection's own thread and
+//! leaves the sync to ours, within a second; `no` leaves it to the system, but for a sync now and
+//! then, without which nothing would ever count as kept.
+//!
+//! A write that fails is tried again every second, and until it succeeds clients' writes are
+//! refused. A sync that fails is not: what it was about may be lost though a second one succeeds,
+//! so this node takes no writes until it is started again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crdt::{Time, Version};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::oplog::journal::Journal;
+use crate::oplog::record::Stretch;
+use crate::shard::Shard;
+use crate::shards::Shards;
+
+/// Between two syncs under `everysec`, and between two tries to write.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between two syncs under `no`.
+const SELDOM_MS: u64 = 30_000;
+/// How far ahead of now the mark of the clock is set: past the next sync, and not so far that other
+/// regions would hold back for long what a life writes that follows a crash at once.
+pub const MARK_AHEAD_MS: u64 = 1_500;
+
+/// How safe a write is before its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fsync {
+    /// Synced.
+    Always,
+    /// Handed to the system; synced within a second.
+    EverySecond,
+    /// Handed to the system.
+    No,
+}
+
+impl Fsync {
+    /// By the name that `appendfsync` has for it.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Always, Self::EverySecond, Self::No]
+            .into_iter()
+            .find(|fsync| fsync.name() == text)
+    }
+
+    /// The name that `appendfsync` has for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySecond => "everysec",
+            Self::No => "no",
+        }
+    }
+
+    const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Always,
+            1 => Self::EverySecond,
+            _ => Self::No,
+        }
+    }
+}
+
+/// The log cannot be written, so a write is not what its reply would say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotKept(pub Arc<str>);
+
+/// What is wrong with the disk.
+#[derive(Clone, Debug)]
+struct Trouble {
+    why: Arc<str>,
+    /// Whether it lasts until the node is started again.
+    lasts: bool,
+}
+
+/// The journal, and what goes with it under one lock.
+#[derive(Debug)]
+struct Writing {
+    journal: Journal,
+    /// Shards of which something was written and is not synced.
+    unsynced: Vec<bool>,
+    /// The latest time in what was written.
+    latest: Time,
+    last_sync_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Durability {
+    writing: Mutex<Writing>,
+    fsync: AtomicU8,
+    /// Receipts asked for, up to which of them somebody waits for a sync, and up to which all is
+    /// written, and synced.
+    asked: AtomicU64,
+    wanted: AtomicU64,
+    written: AtomicU64,
+    synced: AtomicU64,
+    /// What the synced mark allows.
+    mark_ms: AtomicU64,
+    is_in_trouble: AtomicBool,
+    trouble: Mutex<Option<Trouble>>,
+    /// Wakes who waits for a sync.
+    settled: Notify,
+    /// Whether there was an earlier life on the disk.
+    goes_on: bool,
+    /// What the thread is to do.
+    errand: Mutex<Errand>,
+    wake: Condvar,
+}
+
+/// What the thread that syncs is to do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Errand {
+    at_once: bool,
+    stop: bool,
+}
+
+impl Durability {
+    /// Durability by a journal. No stamp of an earlier life is later than `latest`.
+    pub fn new(journal: Journal, latest: Time, shards: usize, fsync: Fsync) -> Self {
+        let goes_on = 1 < journal.segments();
+        Self {
+            mark_ms: AtomicU64::new(journal.synced_mark().ms()),
+            writing: Mutex::new(Writing {
+                journal,
+                unsynced: vec![false; shards],
+                latest,
+                last_sync_ms: clock::now_ms(),
+            }),
+            fsync: AtomicU8::new(fsync as u8),
+            asked: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            is_in_trouble: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            settled: Notify::new(),
+            goes_on,
+            errand: Mutex::new(Errand::default()),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Whether there was an earlier life on the disk, and so all that it had said it keeps.
+    pub const fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// How safe a write is before its reply.
+    pub fn fsync(&self) -> Fsync {
+        Fsync::of(self.fsync.load(Ordering::Relaxed))
+    }
+
+    /// Sets how safe a write is before its reply, from the next one on.
+    pub fn set_fsync(&self, fsync: Fsync) {
+        self.fsync.store(fsync as u8, Ordering::Relaxed);
+    }
+
+    /// Why writes are refused, if they are. Costs a load while all is well.
+    pub fn refusal(&self) -> Option<NotKept> {
+        if !self.is_in_trouble.load(Ordering::Relaxed) {
+            return None;
+        }
+        let trouble = self.trouble.lock();
+        trouble
+            .as_ref()
+            .map(|trouble| NotKept(Arc::clone(&trouble.why)))
+    }
+
+    /// Waits until all that has been written to the shards so far is as safe as is asked for.
+    pub async fn receipt(&self, shards: &Shards) -> Result<(), NotKept> {
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.fsync() != Fsync::Always {
+            self.write(shards, number)?;
+            let now_ms = clock::now_ms();
+            if self.fsync() == Fsync::No || now_ms < self.mark_ms.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            // Its stamp is one that a crash might give to a later write: first the mark is raised.
+        }
+        self.wait_for(number).await
+    }
+
+    /// Something was applied that came from elsewhere: under `always` it is synced soon, for
+    /// somebody may wait until it is kept here.
+    pub fn nudge(&self) {
+        if self.fsync() == Fsync::Always {
+            let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+            self.want(number);
+        }
+    }
+
+    /// Waits until all that has been written so far is synced, whatever `appendfsync` says.
+    pub async fn synced(&self) -> Result<(), NotKept> {
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wait_for(number).await
+    }
+
+    fn want(&self, number: u64) {
+        self.wanted.fetch_max(number, Ordering::AcqRel);
+        self.rouse(|errand| errand.at_once = true);
+    }
+
+    async fn wait_for(&self, number: u64) -> Result<(), NotKept> {
+        self.want(number);
+        loop {
+            let settled = self.settled.notified();
+            if number <= self.synced.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if let Some(refusal) = self.refusal() {
+                return Err(refusal);
+            }
+            settled.await;
+        }
+    }
+
+    fn rouse(&self, change: impl FnOnce(&mut Errand)) {
+        change(&mut self.errand.lock());
+        self.wake.notify_one();
+    }
+
+    /// Writes what has gathered in the shards, unless somebody has since `number` was asked for.
+    fn write(&self, shards: &Shards, number: u64) -> Result<(), NotKept> {
+        if number <= self.written.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut writing = self.writing.lock();
+        if number <= self.written.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let asked = self.asked.load(Ordering::Acquire);
+        for index in 0..shards.count() {
+            if shards.take_dirty(index) {
+                writing.gather(shards, index, |_| ());
+            }
+        }
+        self.put(&mut writing, shards)?;
+        self.written.fetch_max(asked, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn put(&self, writing: &mut Writing, shards: &Shards) -> Result<(), NotKept> {
+        match writing.journal.write() {
+            Ok(None) => Ok(()),
+            Ok(Some(stretches)) => {
+                begin_segment(shards, stretches);
+                Ok(())
+            }
+            Err(error) => Err(self.fail("Errors writing to the op log", &error, false)),
+        }
+    }
+
+    fn fail(&self, what: &str, error: &io::Error, lasts: bool) -> NotKept {
+        let mut trouble = self.trouble.lock();
+        let why: Arc<str> = format!("{what}: {error}").into();
+        let is_news = trouble.as_ref().is_none_or(|known| known.why != why);
+        let lasts = lasts || trouble.as_ref().is_some_and(|known| known.lasts);
+        if is_news {
+            tracing::error!(%why, lasts, "writes are refused");
+        }
+        let refusal = NotKept(Arc::clone(&why));
+        *trouble = Some(Trouble { why, lasts });
+        self.is_in_trouble.store(true, Ordering::Relaxed);
+        drop(trouble);
+        self.settled.notify_waiters();
+        refusal
+    }
+
+    /// Whether nothing will ever be written again in this life.
+    fn is_over(&self) -> bool {
+        let trouble = self.trouble.lock();
+        trouble.as_ref().is_some_and(|trouble| trouble.lasts)
+    }
+
+    fn recover(&self) {
+        let mut trouble = self.trouble.lock();
+        if trouble.take_if(|trouble| !trouble.lasts).is_some() {
+            tracing::info!("the op log can be written again: writes are taken");
+            self.is_in_trouble.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Starts the thread that syncs.
+    pub fn start(self: &Arc<Self>, shards: Arc<Shards>) -> io::Result<Syncing> {
+        let durability = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("op-log".to_owned())
+            .spawn(move || durability.run(&shards))?;
+        Ok(Syncing {
+            durability: Arc::clone(self),
+            thread: Some(thread),
+        })
+    }
+
+    fn run(&self, shards: &Shards) {
+        loop {
+            let errand = self.wait();
+            self.pass(shards, errand.stop);
+            if errand.stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, or it is time.
+    fn wait(&self) -> Errand {
+        let mut errand = self.errand.lock();
+        if !errand.at_once && !errand.stop {
+            self.wake.wait_for(&mut errand, EVERY);
+        }
+        let taken = *errand;
+        errand.at_once = false;
+        taken
+    }
+
+    /// Writes what has gathered, and syncs it if it is time.
+    fn pass(&self, shards: &Shards, is_last: bool) {
+        if self.is_over() {
+            return;
+        }
+        let now_ms = clock::now_ms();
+        let mut writing = self.writing.lock();
+        let asked = self.asked.load(Ordering::Acquire);
+        let kept = writing.gather_all(shards);
+        let is_wanted = self.synced.load(Ordering::Acquire) < self.wanted.load(Ordering::Acquire);
+        if kept.is_empty() && writing.journal.waiting() == 0 && !is_wanted {
+            return;
+        }
+        if writing.write_marked(self, shards, now_ms, is_last).is_err() {
+            return;
+        }
+        self.written.fetch_max(asked, Ordering::AcqRel);
+        self.recover();
+        let is_seldom = self.fsync() == Fsync::No && now_ms < writing.last_sync_ms + SELDOM_MS;
+        if is_seldom && !is_wanted && !is_last {
+            return;
+        }
+        writing.last_sync_ms = now_ms;
+        writing.unsynced.fill(false);
+        let sync = writing.journal.sync();
+        drop(writing);
+        if let Err(error) = sync.run() {
+            self.fail("Errors syncing the op log", &error, true);
+            return;
+        }
+        let mark = self.note(&sync);
+        self.mark_ms.store(mark.ms(), Ordering::Release);
+        for (index, version) in kept {
+            shards.with(index, |shard| shard.kept(version));
+        }
+        self.synced.fetch_max(asked, Ordering::AcqRel);
+        self.settled.notify_waiters();
+    }
+
+    fn note(&self, sync: &crate::oplog::journal::Sync) -> Time {
+        let mut writing = self.writing.lock();
+        writing.journal.synced(sync);
+        writing.journal.synced_mark()
+    }
+
+    /// The journal, for who reads it.
+    pub fn journal(&self) -> impl std::ops::DerefMut<Target = Journal> + '_ {
+        parking_lot::MutexGuard::map(self.writing.lock(), |writing| &mut writing.journal)
+    }
+}
+
+/// Tells the shards that a segment begins here.
+fn begin_segment(shards: &Shards, stretches: Vec<Stretch>) {
+    for (index, stretch) in stretches.into_iter().enumerate() {
+        shards.with(index, |shard| shard.begin_segment(stretch));
+    }
+}
+
+impl Writing {
+    /// Takes what has gathered in a shard into the batch. Returns what it holds then.
+    fn gather<R>(
+        &mut self,
+        shards: &Shards,
+        index: usize,
+        look: impl FnOnce(&mut Shard) -> R,
+    ) -> R {
+        self.unsynced[index] = true;
+        shards.with(index, |shard| {
+            shard.gather(|frame| {
+                self.latest = self.latest.max(frame.last());
+                self.journal.push(frame);
+            });
+            look(shard)
+        })
+    }
+
+    /// Takes what has gathered in all shards into the batch. Returns, of each that has changed
+    /// since it was synced, the ops that are safe when the batch is.
+    fn gather_all(&mut self, shards: &Shards) -> Vec<(usize, Version)> {
+        let mut kept = Vec::new();
+        for index in 0..shards.count() {
+            if shards.take_dirty(index) || self.unsynced[index] {
+                let version = self.gather(shards, index, |shard| shard.delivery().applied_ops());
+                kept.push((index, version));
+            }
+        }
+        kept
+    }
+
+    /// Writes the batch with a mark ahead of now, or, at the end of a life, with what was used.
+    fn write_marked(
+        &mut self,
+        durability: &Durability,
+        shards: &Shards,
+        now_ms: u64,
+        is_last: bool,
+    ) -> Result<(), NotKept> {
+        self.journal.set_mark(if is_last {
+            self.latest
+        } else {
+            Time::from_ms(now_ms.max(self.latest.ms()) + MARK_AHEAD_MS)
+        });
+        if let Err(error) = self.journal.write_batch() {
+            return Err(durability.fail("Errors writing to the op log", &error, false));
+        }
+        durability.put(self, shards)
+    }
+}
+
+/// The thread that syncs. When this is dropped, everything is written and synced, and it ends.
+#[derive(Debug)]
+pub struct Syncing {
+    durability: Arc<Durability>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        self.durability.rouse(|errand| errand.stop = true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that syncs the op log has panicked");
+        }
+    }
+}

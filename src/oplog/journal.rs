@@ -1,0 +1,318 @@
+//! The log on disk of a node: the frames of all its shards in one row of segments, so that one
+//! write and one sync serve them all.
+//!
+//! It is a reader of the shards' logs: what has gathered in them since the last time is the next
+//! batch. A batch that could not be written stays, and is tried again with what comes after it. A
+//! sync that failed is never tried again ([`Journal::synced`] is not told of it then, by whoever
+//! does that without holding the journal).
+//!
+//! Every life of a node begins a segment of its own, with its epoch; files of an earlier life are
+//! only read. Segments are cut as wholes, the oldest first.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use crdt::{Epoch, Frame, Time};
+
+use super::record::{self, BATCH, Batch, Head, Owner, Place, Stretch};
+use super::recover::Recovered;
+use super::segment;
+use super::storage::{Storage, Stored};
+
+/// A segment that is kept.
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    bytes: u64,
+    shards: Vec<Stretch>,
+    file: Arc<dyn Stored>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Journal {
+    storage: Arc<dyn Storage>,
+    owner: Owner,
+    epoch: Epoch,
+    /// Bytes after which a segment is left for the next.
+    segment_bytes: u64,
+    /// The oldest first; the last is written.
+    segments: VecDeque<Segment>,
+    /// The batch that is being made, behind room for its record.
+    batch: Vec<u8>,
+    /// Where every shard stands behind that.
+    shards: Vec<Stretch>,
+    synced: Place,
+    mark: Time,
+    /// The mark that is written, and the one that is synced.
+    mark_written: Time,
+    mark_synced: Time,
+    /// Segments that have been left and are not synced.
+    left: Vec<Arc<dyn Stored>>,
+    /// Whether a segment's name is not synced.
+    is_new: bool,
+}
+
+/// What a sync is about.
+#[derive(Debug)]
+pub struct Sync {
+    files: Vec<Arc<dyn Stored>>,
+    folder: Option<Arc<dyn Storage>>,
+    place: Place,
+    mark: Time,
+}
+
+impl Sync {
+    /// Syncs. Takes as long as the disk takes.
+    pub fn run(&self) -> io::Result<()> {
+        for file in &self.files {
+            file.sync()?;
+        }
+        match &self.folder {
+            Some(storage) => storage.sync_folder(segment::FOLDER),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where frames of a shard are.
+#[derive(Debug)]
+pub struct Located {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Its file.
+    pub file: Arc<dyn Stored>,
+    /// Its bytes that are written.
+    pub end: u64,
+    /// The number of the shard's first frame in the segment after it, if there is one.
+    pub next: Option<u64>,
+}
+
+impl Journal {
+    /// Begins a life: the log goes on behind what was recovered, in a segment of its own, which is
+    /// synced when this returns.
+    pub fn begin(
+        storage: Arc<dyn Storage>,
+        owner: Owner,
+        recovered: Recovered,
+        life: Life,
+    ) -> io::Result<Self> {
+        let segments = recovered.segments.into_iter().map(|found| Segment {
+            number: found.number,
+            bytes: found.bytes,
+            shards: found.shards,
+            file: found.file,
+        });
+        let segments: VecDeque<Segment> = segments.collect();
+        let number = segments.back().map_or(1, |last| last.number + 1);
+        let mut journal = Self {
+            storage,
+            owner,
+            epoch: life.epoch,
+            segment_bytes: life.segment_bytes,
+            segments,
+            batch: vec![0; BATCH],
+            shards: recovered.shards,
+            synced: Place {
+                segment: number,
+                offset: 0,
+            },
+            mark: life.mark,
+            mark_written: Time::ZERO,
+            mark_synced: Time::ZERO,
+            left: Vec::new(),
+            is_new: true,
+        };
+        journal.add_segment(number)?;
+        let sync = journal.sync();
+        sync.run()?;
+        journal.synced(&sync);
+        Ok(journal)
+    }
+
+    /// Adds a segment, whose head says where everything stands.
+    fn add_segment(&mut self, number: u64) -> io::Result<()> {
+        let head = Head {
+            owner: self.owner.clone(),
+            number,
+            epoch: self.epoch,
+            mark: self.mark,
+            synced: self.synced,
+            shards: self.shards.clone(),
+        };
+        let mut bytes = Vec::new();
+        record::put_head(&mut bytes, &head);
+        let name = segment::name(number);
+        let file = self.storage.create(&name)?;
+        if let Err(error) = file.append(0, &bytes) {
+            // It is made again when it is needed the next time.
+            self.storage.remove(&name)?;
+            return Err(error);
+        }
+        self.is_new = true;
+        self.mark_written = head.mark;
+        if let Some(last) = self.segments.back() {
+            self.left.push(Arc::clone(&last.file));
+        }
+        self.segments.push_back(Segment {
+            number,
+            bytes: bytes.len() as u64,
+            shards: head.shards,
+            file,
+        });
+        Ok(())
+    }
+
+    /// The number of a shard's next frame.
+    pub fn next(&self, shard: u16) -> u64 {
+        self.shards[usize::from(shard)].first
+    }
+
+    /// Adds a frame to the batch: the next one of its shard.
+    pub fn push(&mut self, frame: &Frame) {
+        let stretch = &mut self.shards[usize::from(frame.shard())];
+        record::put_frame(&mut self.batch, frame.shard(), stretch.first, frame.bytes());
+        stretch.first += 1;
+        stretch.ends.advance(frame.origin(), frame.last());
+    }
+
+    /// Sets the time that no stamp goes beyond. It counts once it is written and synced; at the end
+    /// of a life it may be lower than before.
+    pub const fn set_mark(&mut self, mark: Time) {
+        self.mark = mark;
+    }
+
+    /// The mark that is synced.
+    pub const fn synced_mark(&self) -> Time {
+        self.mark_synced
+    }
+
+    /// Bytes of frames that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.batch.len() - BATCH
+    }
+
+    /// Writes the batch, if there is anything in it. After an error it waits to be tried again.
+    /// Returns where every shard stands at the beginning of a segment that this has begun.
+    pub fn write(&mut self) -> io::Result<Option<Vec<Stretch>>> {
+        if 0 < self.waiting() {
+            self.write_batch()?;
+        }
+        let last = self.segments.back().expect("a journal has a segment");
+        if last.bytes < self.segment_bytes {
+            return Ok(None);
+        }
+        let number = last.number + 1;
+        self.add_segment(number)?;
+        Ok(Some(self.shards.clone()))
+    }
+
+    /// Writes what there is, be it nothing but the mark.
+    pub fn write_batch(&mut self) -> io::Result<()> {
+        let (synced, mark) = (self.synced, self.mark);
+        let last = self.segments.back_mut().expect("a journal has a segment");
+        let batch = record::batch(&Batch {
+            offset: last.bytes,
+            synced,
+            mark,
+        });
+        self.batch[..BATCH].copy_from_slice(&batch);
+        if let Err(error) = last.file.append(last.bytes, &self.batch) {
+            // A part of it may be there; what is written next goes over it, or a start cuts it off.
+            let _ = last.file.truncate(last.bytes);
+            return Err(error);
+        }
+        last.bytes += self.batch.len() as u64;
+        self.mark_written = mark;
+        self.batch.truncate(BATCH);
+        if BATCH_KEPT < self.batch.capacity() {
+            self.batch.shrink_to(BATCH_KEPT);
+        }
+        Ok(())
+    }
+
+    /// What there is to sync: to be run without holding the journal, and told to
+    /// [`Journal::synced`] if it succeeds. If it does not, the journal must not be used any more.
+    pub fn sync(&mut self) -> Sync {
+        let last = self.segments.back().expect("a journal has a segment");
+        let mut files = std::mem::take(&mut self.left);
+        files.push(Arc::clone(&last.file));
+        Sync {
+            files,
+            folder: std::mem::take(&mut self.is_new).then(|| Arc::clone(&self.storage)),
+            place: Place {
+                segment: last.number,
+                offset: last.bytes,
+            },
+            mark: self.mark_written,
+        }
+    }
+
+    /// Notes that a sync has succeeded.
+    pub fn synced(&mut self, sync: &Sync) {
+        self.synced = self.synced.max(sync.place);
+        self.mark_synced = sync.mark;
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Where every shard stands at the beginning of each segment, the oldest first, and how many
+    /// bytes the segment has.
+    pub fn stretches(&self) -> impl Iterator<Item = (u64, &[Stretch], u64)> {
+        self.segments
+            .iter()
+            .map(|segment| (segment.number, &*segment.shards, segment.bytes))
+    }
+
+    /// Removes the oldest segment, unless it is the one that is written. Returns whether it has.
+    pub fn cut_oldest(&mut self) -> io::Result<bool> {
+        if self.segments.len() < 2 {
+            return Ok(false);
+        }
+        let number = self.segments[0].number;
+        self.storage.remove(&segment::name(number))?;
+        self.segments.pop_front();
+        Ok(true)
+    }
+
+    /// The segment with a shard's frame of this number, or with the one that will be next.
+    pub fn locate(&self, shard: u16, number: u64) -> Option<Located> {
+        let shard = usize::from(shard);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.shards[shard].first <= number);
+        let segment = &self.segments[after.checked_sub(1)?];
+        Some(Located {
+            segment: segment.number,
+            file: Arc::clone(&segment.file),
+            end: segment.bytes,
+            next: self
+                .segments
+                .get(after)
+                .map(|segment| segment.shards[shard].first),
+        })
+    }
+}
+
+/// What a life of a node begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// Its epoch, above all that wrote before.
+    pub epoch: Epoch,
+    /// No stamp of it has a later time until the mark is raised.
+    pub mark: Time,
+    /// Bytes after which a segment is left for the next.
+    pub segment_bytes: u64,
+}
+
+/// Bytes of room that a batch keeps for the next.
+const BATCH_KEPT: usize = 1 << 20;

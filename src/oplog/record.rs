@@ -1,0 +1,335 @@
+//! Records: what a segment of the log on disk is made of, byte by byte (docs/storage.md).
+//!
+//! A record is its length, a checksum, a kind and a body. Each segment begins with a [`Head`],
+//! which says whose it is and where every shard stands. Frames come in batches, one a write, and
+//! each begins with a [`Batch`]: it says where it is, so that it is found again behind damage, and
+//! up to where all was synced before it, so that damage is told from what a crash has cut off.
+
+#![deny(clippy::indexing_slicing)]
+
+use bytes::Bytes;
+use crdt::{DecodeError, Epoch, Region, Time, Version};
+
+/// The format that this build writes, and the newest that it reads.
+pub const FORMAT: u8 = 1;
+/// Bytes before a record's kind: its length, which counts what follows the checksum, and that.
+pub const HEADER: usize = 8;
+/// Bytes of a batch's record.
+pub const BATCH: usize = HEADER + 1 + 4 * 8;
+/// Bytes before the frame in its record.
+const FRAME_HEADER: usize = HEADER + 1 + 2 + 8;
+
+mod kind {
+    pub(super) const HEAD: u8 = 1;
+    pub(super) const BATCH: u8 = 2;
+    pub(super) const FRAME: u8 = 3;
+}
+
+/// A place in the log on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Bytes before it in there.
+    pub offset: u64,
+}
+
+/// Whose log it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The database.
+    pub database: String,
+    /// The region.
+    pub region: Region,
+    /// How many shards the database has.
+    pub shards: u16,
+}
+
+/// Where a shard stands at the beginning of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// The number of its first frame from here on.
+    pub first: u64,
+    /// The last op of each origin in the frames before that.
+    pub ends: Version,
+}
+
+/// The first record of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The number of the segment, which is one more than that of the one before.
+    pub number: u64,
+    /// The epoch of the life that writes it.
+    pub epoch: Epoch,
+    /// No stamp of that life has a later time until a batch says otherwise.
+    pub mark: Time,
+    /// All before this place had been synced when it was written.
+    pub synced: Place,
+    /// Every shard.
+    pub shards: Vec<Stretch>,
+}
+
+/// The first record of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Where it is in its segment.
+    pub offset: u64,
+    /// All before this place had been synced when it was written.
+    pub synced: Place,
+    /// No stamp has a later time until another batch says otherwise.
+    pub mark: Time,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The beginning of a segment.
+    Head(Box<Head>),
+    /// The beginning of a batch.
+    Batch(Batch),
+    /// A frame of ops.
+    Frame {
+        /// Whose it is.
+        shard: u16,
+        /// Its number in the log of the shard.
+        number: u64,
+        /// Its bytes, as they are on the wire.
+        bytes: Bytes,
+    },
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// There is less than it says it has: so many bytes are wanted.
+    #[error("a record is cut off")]
+    Short(usize),
+    /// It has changed.
+    #[error("a record's checksum is wrong")]
+    Checksum,
+    /// A later build wrote it.
+    #[error("record format {0} is newer than {FORMAT}, the newest that this build reads")]
+    TooNew(u8),
+    /// It is not what it should be.
+    #[error("a record is malformed")]
+    Malformed,
+}
+
+impl From<DecodeError> for RecordError {
+    fn from(_: DecodeError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Reads the record at the beginning of `bytes`, of a batch at `offset`. Returns it and its length.
+pub fn read(bytes: &Bytes) -> Result<(Record, usize), RecordError> {
+    let (length, kind) = peek(bytes)?;
+    if bytes.len() < length {
+        return Err(RecordError::Short(length));
+    }
+    let content = bytes.slice(HEADER..length);
+    if checksum_in(bytes) != Some(crc32c::crc32c(&content)) {
+        return Err(RecordError::Checksum);
+    }
+    let body = content.slice(1..);
+    let record = match kind {
+        kind::HEAD => Record::Head(Box::new(read_head(&body)?)),
+        kind::BATCH => Record::Batch(read_batch(&body)?),
+        kind::FRAME => {
+            let mut rest: &[u8] = &body;
+            let shard = take::<2>(&mut rest).map(u16::from_le_bytes)?;
+            let number = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+            let bytes = body.slice(body.len() - rest.len()..);
+            Record::Frame {
+                shard,
+                number,
+                bytes,
+            }
+        }
+        _ => return Err(RecordError::Malformed),
+    };
+    Ok((record, length))
+}
+
+/// The length of the record at the beginning of `bytes`, and whether it is a frame of that shard,
+/// as it says: nothing is checked.
+pub fn glance(bytes: &[u8], shard: u16) -> Result<(usize, bool), RecordError> {
+    let (length, kind) = peek(bytes)?;
+    let mut rest = bytes.get(HEADER + 1..).unwrap_or_default();
+    let is_wanted = kind == kind::FRAME && {
+        let found = take::<2>(&mut rest).map_err(|_| RecordError::Short(FRAME_HEADER))?;
+        u16::from_le_bytes(found) == shard
+    };
+    Ok((length, is_wanted))
+}
+
+/// Length and kind of the record at the beginning of `bytes`.
+fn peek(bytes: &[u8]) -> Result<(usize, u8), RecordError> {
+    let short = RecordError::Short(HEADER + 1);
+    let mut rest = bytes;
+    let content = take::<4>(&mut rest).map_err(|_| short)?;
+    let content = u32::from_le_bytes(content) as usize;
+    let _checksum = take::<4>(&mut rest).map_err(|_| short)?;
+    let kind = *rest.first().ok_or(short)?;
+    if content == 0 {
+        return Err(RecordError::Malformed);
+    }
+    Ok((HEADER + content, kind))
+}
+
+fn checksum_in(bytes: &[u8]) -> Option<u32> {
+    let checksum = bytes.get(4..HEADER)?.try_into().ok()?;
+    Some(u32::from_le_bytes(checksum))
+}
+
+fn read_head(body: &[u8]) -> Result<Head, RecordError> {
+    let mut rest = body;
+    let [format] = take::<1>(&mut rest)?;
+    if FORMAT < format {
+        return Err(RecordError::TooNew(format));
+    }
+    if format == 0 {
+        return Err(RecordError::Malformed);
+    }
+    let number = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+    let epoch = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+    let mark = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+    let synced = Place {
+        segment: take::<8>(&mut rest).map(u64::from_le_bytes)?,
+        offset: take::<8>(&mut rest).map(u64::from_le_bytes)?,
+    };
+    let [region] = take::<1>(&mut rest)?;
+    let [length] = take::<1>(&mut rest)?;
+    let (name, mut rest) = rest
+        .split_at_checked(length.into())
+        .ok_or(RecordError::Malformed)?;
+    let database = String::from_utf8(name.to_vec()).map_err(|_| RecordError::Malformed)?;
+    let count = take::<2>(&mut rest).map(u16::from_le_bytes)?;
+    let mut shards = Vec::new();
+    for _ in 0..count {
+        let first = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+        let ends = Version::decode(&mut rest)?;
+        shards.push(Stretch { first, ends });
+    }
+    if !rest.is_empty() {
+        return Err(RecordError::Malformed);
+    }
+    let owner = Owner {
+        database,
+        region: Region::new(region).ok_or(RecordError::Malformed)?,
+        shards: count,
+    };
+    Ok(Head {
+        owner,
+        number,
+        epoch: Epoch(epoch),
+        mark: Time(mark),
+        synced,
+        shards,
+    })
+}
+
+fn read_batch(body: &[u8]) -> Result<Batch, RecordError> {
+    let mut rest = body;
+    let mut word = || take::<8>(&mut rest).map(u64::from_le_bytes);
+    let batch = Batch {
+        offset: word()?,
+        synced: Place {
+            segment: word()?,
+            offset: word()?,
+        },
+        mark: Time(word()?),
+    };
+    if rest.is_empty() {
+        Ok(batch)
+    } else {
+        Err(RecordError::Malformed)
+    }
+}
+
+/// Takes so many bytes from the front. Inside a record whose checksum is right they are there.
+fn take<const COUNT: usize>(rest: &mut &[u8]) -> Result<[u8; COUNT], RecordError> {
+    let (taken, left) = rest
+        .split_first_chunk::<COUNT>()
+        .ok_or(RecordError::Malformed)?;
+    *rest = left;
+    Ok(*taken)
+}
+
+/// Appends a head.
+pub fn put_head(out: &mut Vec<u8>, head: &Head) {
+    let start = begin(out, kind::HEAD);
+    out.push(FORMAT);
+    let Place { segment, offset } = head.synced;
+    for word in [head.number, head.epoch.0, head.mark.0, segment, offset] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    let name = head.owner.database.as_bytes();
+    out.push(head.owner.region.id());
+    out.push(u8::try_from(name.len()).expect("names of databases are short"));
+    out.extend_from_slice(name);
+    out.extend_from_slice(&head.owner.shards.to_le_bytes());
+    for stretch in &head.shards {
+        out.extend_from_slice(&stretch.first.to_le_bytes());
+        stretch.ends.encode(out);
+    }
+    end(out, start);
+}
+
+/// The record of a batch.
+pub fn batch(batch: &Batch) -> Vec<u8> {
+    let mut out = Vec::with_capacity(BATCH);
+    let start = begin(&mut out, kind::BATCH);
+    let Batch {
+        offset,
+        synced,
+        mark,
+    } = batch;
+    for word in [*offset, synced.segment, synced.offset, mark.0] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    end(&mut out, start);
+    debug_assert_eq!(
+        out.len(),
+        BATCH,
+        "its length does not depend on what it says"
+    );
+    out
+}
+
+/// Appends a frame.
+pub fn put_frame(out: &mut Vec<u8>, shard: u16, number: u64, frame: &[u8]) {
+    out.reserve(FRAME_HEADER + frame.len());
+    let start = begin(out, kind::FRAME);
+    out.extend_from_slice(&shard.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(frame);
+    end(out, start);
+}
+
+/// Begins a record. Returns where.
+fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    out.push(kind);
+    start
+}
+
+/// Ends the record that began at `start`.
+fn end(out: &mut [u8], start: usize) {
+    let Some((header, content)) = out
+        .get_mut(start..)
+        .and_then(|record| record.split_at_mut_checked(HEADER))
+    else {
+        return;
+    };
+    let length = (content.len() as u32).to_le_bytes();
+    let checksum = crc32c::crc32c(content).to_le_bytes();
+    let words = length.into_iter().chain(checksum);
+    header
+        .iter_mut()
+        .zip(words)
+        .for_each(|(to, from)| *to = from);
+}

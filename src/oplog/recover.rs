@@ -1,0 +1,555 @@
+//! Reading the log on disk when a node starts.
+//!
+//! What a crash may have done to what was not synced is cut off and reported; it is not an error.
+//! Damage before that is never skipped in silence: of every shard it is known whether frames of it
+//! are missing, because frames are numbered and each segment says where every shard stands. A
+//! shard that lacks any, or of which that cannot be known, is told ([`Recovered::damaged`]), and
+//! nothing after the damage is taken of it; the others go on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use crdt::{Epoch, Frame, FrameError, Time};
+
+use super::record::{Head, Owner, Place, Record, RecordError, Stretch};
+use super::segment::{self, ReadError, Reader};
+use super::storage::{Storage, Stored};
+
+/// Why a log cannot be opened. Nothing has been changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system says so.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file or folder.
+        path: String,
+        /// What it says.
+        error: io::Error,
+    },
+    /// A later build wrote it.
+    #[error("{path}, byte {offset}: {error}; start that build, or restore a backup")]
+    TooNew {
+        /// Which file.
+        path: String,
+        /// Where in it.
+        offset: u64,
+        /// Which format.
+        error: String,
+    },
+    /// It belongs to something else.
+    #[error("{path}: is of {found}, and this node is of {wanted}; give it another `dir`")]
+    Foreign {
+        /// Which file.
+        path: String,
+        /// Whose it is.
+        found: String,
+        /// Who we are.
+        wanted: String,
+    },
+    /// What the head of a segment says cannot be read, and it had been synced.
+    #[error("{path}, byte {offset}: {error}; the segment cannot be told from a foreign file")]
+    Head {
+        /// Which file.
+        path: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        error: String,
+    },
+    /// A segment is not there.
+    #[error("{path}: is missing between others")]
+    Missing {
+        /// Which file.
+        path: String,
+    },
+}
+
+/// What a crash has cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// Which file.
+    pub path: String,
+    /// What is left of it, bytes.
+    pub offset: u64,
+    /// Bytes that were there beyond, here and in later files.
+    pub bytes: u64,
+}
+
+/// Damage that has cost a shard frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Which file.
+    pub path: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, byte {}: {}", self.path, self.offset, self.why)
+    }
+}
+
+/// A segment that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its number.
+    pub number: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Where every shard stands at its beginning.
+    pub shards: Vec<Stretch>,
+    /// The file.
+    pub file: Arc<dyn Stored>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The segments, the oldest first.
+    pub segments: Vec<Found>,
+    /// The latest epoch that wrote any of it.
+    pub epoch: Epoch,
+    /// No stamp of these epochs has a later time: the last that was said of it.
+    pub mark: Time,
+    /// Where every shard stands at the end.
+    pub shards: Vec<Stretch>,
+    /// What was cut off.
+    pub torn: Option<Torn>,
+    /// Shards that lack frames.
+    pub damaged: BTreeMap<u16, Damage>,
+}
+
+/// Reads the log of a storage, and hands each frame of the shards to `visit`, with its number.
+///
+/// # Errors
+///
+/// If it is not ours to read, as a whole; see [`OpenError`].
+pub fn recover(
+    storage: &dyn Storage,
+    owner: &Owner,
+    visit: &mut dyn FnMut(u64, Frame),
+) -> Result<Recovered, OpenError> {
+    let mut reading = Reading {
+        storage,
+        owner,
+        visit,
+        found: Recovered {
+            segments: Vec::new(),
+            epoch: Epoch(0),
+            mark: Time::ZERO,
+            shards: vec![Stretch::default(); owner.shards.into()],
+            torn: None,
+            damaged: BTreeMap::new(),
+        },
+        unproven: BTreeMap::new(),
+    };
+    reading.run()?;
+    Ok(reading.found)
+}
+
+/// The latest epoch that wrote any of a log; 0 if there is none. Segments whose heads cannot be
+/// read are passed over: they are complained about when all is read.
+pub fn newest_epoch(storage: &dyn Storage, owner: &Owner) -> Result<Epoch, OpenError> {
+    let attempt = |name: &str, error| OpenError::Io {
+        path: storage.path(name),
+        error,
+    };
+    let names = storage.list(segment::FOLDER);
+    let names = names.map_err(|error| attempt(segment::FOLDER, error))?;
+    let mut newest = Epoch(0);
+    for number in names.iter().filter_map(|name| segment::number(name)) {
+        let name = segment::name(number);
+        let file = storage.open(&name).map_err(|error| attempt(&name, error))?;
+        let bytes = file.size().map_err(|error| attempt(&name, error))?;
+        if let Ok(Some(Record::Head(head))) = Reader::new(file, 0).next(bytes)
+            && head.owner == *owner
+        {
+            newest = newest.max(head.epoch);
+        }
+    }
+    Ok(newest)
+}
+
+struct Reading<'a> {
+    storage: &'a dyn Storage,
+    owner: &'a Owner,
+    visit: &'a mut dyn FnMut(u64, Frame),
+    found: Recovered,
+    /// Shards of which frames may be missing since this damage.
+    unproven: BTreeMap<u16, Damage>,
+}
+
+/// How reading a segment has ended.
+enum Ended {
+    /// With its end.
+    Whole,
+    /// Here is where what a crash has left ends.
+    Torn(u64),
+    /// The segment before has lost its end, and this one goes with it.
+    TornBefore,
+}
+
+impl Reading<'_> {
+    fn run(&mut self) -> Result<(), OpenError> {
+        let numbers = self.numbers()?;
+        for (at, &number) in numbers.iter().enumerate() {
+            let path = segment::name(number);
+            let file = self.attempt(&path, self.storage.open(&path))?;
+            let bytes = self.attempt(&path, file.size())?;
+            let later = &numbers[at + 1..];
+            let ended = if 0 < at && numbers[at - 1] + 1 != number {
+                self.gap(numbers[at - 1] + 1, &numbers[at..])?
+            } else {
+                self.segment(number, &file, bytes, later)?
+            };
+            match ended {
+                Ended::Whole => {}
+                Ended::Torn(offset) => {
+                    self.cut(number, &file, offset, later)?;
+                    break;
+                }
+                Ended::TornBefore => {
+                    let last = self.found.segments.last().expect("it is not the first");
+                    let (before, file, bytes) = (last.number, Arc::clone(&last.file), last.bytes);
+                    self.cut(before, &file, bytes, &numbers[at..])?;
+                    break;
+                }
+            }
+        }
+        let unproven = std::mem::take(&mut self.unproven);
+        self.found.damaged.extend(unproven);
+        Ok(())
+    }
+
+    /// Looks whether a segment that is not there can have been lost in a crash, with what came
+    /// after it.
+    fn gap(&self, missing: u64, later: &[u64]) -> Result<Ended, OpenError> {
+        let place = Place {
+            segment: missing,
+            offset: 0,
+        };
+        for &number in later {
+            if place < self.synced_in(number)? {
+                let path = self.storage.path(&segment::name(missing));
+                return Err(OpenError::Missing { path });
+            }
+        }
+        Ok(Ended::TornBefore)
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>, OpenError> {
+        let names = self.attempt(segment::FOLDER, self.storage.list(segment::FOLDER))?;
+        Ok(names
+            .iter()
+            .filter_map(|name| segment::number(name))
+            .collect())
+    }
+
+    fn attempt<T>(&self, name: &str, result: io::Result<T>) -> Result<T, OpenError> {
+        result.map_err(|error| OpenError::Io {
+            path: self.storage.path(name),
+            error,
+        })
+    }
+
+    fn segment(
+        &mut self,
+        number: u64,
+        file: &Arc<dyn Stored>,
+        bytes: u64,
+        later: &[u64],
+    ) -> Result<Ended, OpenError> {
+        let name = segment::name(number);
+        let mut reader = Reader::new(Arc::clone(file), 0);
+        loop {
+            let offset = reader.offset();
+            let why = match reader.next(bytes) {
+                Ok(Some(Record::Head(head)))
+                    if offset == 0 && self.is_cut_off(&head, file, bytes, later)? =>
+                {
+                    return Ok(Ended::TornBefore);
+                }
+                Ok(Some(record)) => match self.take(number, offset, file, bytes, record)? {
+                    None => continue,
+                    Some(why) => why,
+                },
+                Ok(None) if 0 < offset => return Ok(Ended::Whole),
+                Ok(None) => "it is empty".to_owned(),
+                Err(ReadError::Io(error)) => return self.attempt(&name, Err(error)),
+                Err(ReadError::Record(RecordError::TooNew(_))) if 0 < offset => {
+                    "a record is malformed".to_owned()
+                }
+                Err(ReadError::Record(error @ RecordError::TooNew(_))) => {
+                    return Err(OpenError::TooNew {
+                        path: self.storage.path(&name),
+                        offset,
+                        error: error.to_string(),
+                    });
+                }
+                Err(ReadError::Record(error)) => error.to_string(),
+            };
+            let here = Place {
+                segment: number,
+                offset,
+            };
+            if self.synced_after(here, file, bytes, later)? <= here {
+                return Ok(Ended::Torn(offset));
+            }
+            if offset == 0 {
+                let path = self.storage.path(&name);
+                return Err(OpenError::Head {
+                    path,
+                    offset,
+                    error: why,
+                });
+            }
+            self.lose(&name, offset, &why);
+            let next = segment::find_batch(file.as_ref(), offset + 1, bytes);
+            match self.attempt(&name, next)? {
+                Some((at, _)) => reader = Reader::new(Arc::clone(file), at),
+                None => return Ok(Ended::Whole),
+            }
+        }
+    }
+
+    /// Takes a record. Returns what is wrong with it, if anything is.
+    fn take(
+        &mut self,
+        number: u64,
+        offset: u64,
+        file: &Arc<dyn Stored>,
+        bytes: u64,
+        record: Record,
+    ) -> Result<Option<String>, OpenError> {
+        match record {
+            Record::Head(head) if offset == 0 && head.number == number => {
+                self.head(*head, file, bytes)?;
+            }
+            Record::Batch(batch) if 0 < offset && batch.offset == offset => {
+                self.found.mark = batch.mark;
+            }
+            Record::Frame {
+                shard,
+                number: frame,
+                bytes,
+            } if 0 < offset => match Frame::parse(bytes) {
+                Ok(parsed) if parsed.shard() == shard && shard < self.owner.shards => {
+                    self.frame(frame, parsed);
+                }
+                Err(error @ FrameError::Format(_)) => {
+                    return Err(OpenError::TooNew {
+                        path: self.storage.path(&segment::name(number)),
+                        offset,
+                        error: error.to_string(),
+                    });
+                }
+                Ok(_) => return Ok(Some("a frame is of another shard".to_owned())),
+                Err(error) => return Ok(Some(error.to_string())),
+            },
+            Record::Head(_) | Record::Batch(_) | Record::Frame { .. } => {
+                return Ok(Some("a record is not where it belongs".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a segment goes on from more than the one before has, which has lost what was not
+    /// synced.
+    fn is_cut_off(
+        &self,
+        head: &Head,
+        file: &Arc<dyn Stored>,
+        bytes: u64,
+        later: &[u64],
+    ) -> Result<bool, OpenError> {
+        let Some(last) = self.found.segments.last() else {
+            return Ok(false);
+        };
+        let goes_on = (0_u16..).zip(head.shards.iter().zip(&self.found.shards));
+        let lacks = goes_on
+            .filter(|(shard, _)| !self.found.damaged.contains_key(shard))
+            .any(|(_, (stretch, known))| stretch.first != known.first);
+        let end = Place {
+            segment: last.number,
+            offset: last.bytes,
+        };
+        let start = Place {
+            segment: head.number,
+            offset: 0,
+        };
+        Ok(lacks
+            && head
+                .synced
+                .max(self.synced_after(start, file, bytes, later)?)
+                <= end)
+    }
+
+    fn head(&mut self, head: Head, file: &Arc<dyn Stored>, bytes: u64) -> Result<(), OpenError> {
+        if head.owner != *self.owner {
+            return Err(OpenError::Foreign {
+                path: self.storage.path(&segment::name(head.number)),
+                found: describe(&head.owner),
+                wanted: describe(self.owner),
+            });
+        }
+        self.found.epoch = self.found.epoch.max(head.epoch);
+        self.found.mark = head.mark;
+        let is_oldest = self.found.segments.is_empty();
+        let name = segment::name(head.number);
+        for (shard, stretch) in (0_u16..).zip(&head.shards) {
+            let known = &mut self.found.shards[usize::from(shard)];
+            if is_oldest {
+                known.clone_from(stretch);
+            } else if known.first == stretch.first {
+                self.unproven.remove(&shard);
+            } else if !self.found.damaged.contains_key(&shard) {
+                let damage = self.unproven.remove(&shard).unwrap_or_else(|| Damage {
+                    path: self.storage.path(&name),
+                    offset: 0,
+                    why: format!("frames before {} are missing", stretch.first),
+                });
+                self.found.damaged.insert(shard, damage);
+            }
+        }
+        self.found.segments.push(Found {
+            number: head.number,
+            bytes,
+            shards: head.shards,
+            file: Arc::clone(file),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, number: u64, frame: Frame) {
+        let shard = frame.shard();
+        if self.found.damaged.contains_key(&shard) {
+            return;
+        }
+        let known = &mut self.found.shards[usize::from(shard)];
+        if number != known.first {
+            // Frames of other shards after damage do not tell of this one; its own do.
+            let damage = self.unproven.remove(&shard).unwrap_or_else(|| Damage {
+                path: self.storage.path(segment::FOLDER),
+                offset: 0,
+                why: format!("frame {number} follows frame {}", known.first),
+            });
+            self.found.damaged.insert(shard, damage);
+            return;
+        }
+        self.unproven.remove(&shard);
+        known.first += 1;
+        known.ends.advance(frame.origin(), frame.last());
+        (self.visit)(number, frame);
+    }
+
+    /// Notes that frames of any shard may be missing.
+    fn lose(&mut self, name: &str, offset: u64, why: &str) {
+        for shard in 0..self.owner.shards {
+            if !self.found.damaged.contains_key(&shard) {
+                let damage = Damage {
+                    path: self.storage.path(name),
+                    offset,
+                    why: why.to_owned(),
+                };
+                self.unproven.entry(shard).or_insert(damage);
+            }
+        }
+    }
+
+    /// Up to where what comes after a place says that all was synced.
+    fn synced_after(
+        &self,
+        here: Place,
+        file: &Arc<dyn Stored>,
+        bytes: u64,
+        later: &[u64],
+    ) -> Result<Place, OpenError> {
+        let mut synced = self.last_synced(here.segment, file, here.offset, bytes)?;
+        for &number in later {
+            synced = synced.max(self.synced_in(number)?);
+        }
+        Ok(synced)
+    }
+
+    /// Up to where a segment says that all was synced.
+    fn synced_in(&self, number: u64) -> Result<Place, OpenError> {
+        let name = segment::name(number);
+        let file = self.attempt(&name, self.storage.open(&name))?;
+        let bytes = self.attempt(&name, file.size())?;
+        let synced = self.last_synced(number, &file, 0, bytes)?;
+        match Reader::new(file, 0).next(bytes) {
+            Ok(Some(Record::Head(head))) => Ok(synced.max(head.synced)),
+            _ => Ok(synced),
+        }
+    }
+
+    fn last_synced(
+        &self,
+        number: u64,
+        file: &Arc<dyn Stored>,
+        from: u64,
+        bytes: u64,
+    ) -> Result<Place, OpenError> {
+        let (mut synced, mut at) = (Place::default(), from);
+        let name = segment::name(number);
+        while let Some((offset, batch)) =
+            self.attempt(&name, segment::find_batch(file.as_ref(), at, bytes))?
+        {
+            synced = synced.max(batch.synced);
+            at = offset + 1;
+        }
+        Ok(synced)
+    }
+
+    /// Cuts off what a crash has left: the rest of a segment, and all later ones.
+    fn cut(
+        &mut self,
+        number: u64,
+        file: &Arc<dyn Stored>,
+        offset: u64,
+        later: &[u64],
+    ) -> Result<(), OpenError> {
+        let name = segment::name(number);
+        let mut lost = self.attempt(&name, file.size())? - offset;
+        for &number in later.iter().rev() {
+            let name = segment::name(number);
+            let file = self.attempt(&name, self.storage.open(&name))?;
+            lost += self.attempt(&name, file.size())?;
+            self.attempt(&name, self.storage.remove(&name))?;
+        }
+        if offset == 0 {
+            self.attempt(&name, self.storage.remove(&name))?;
+        } else {
+            self.attempt(&name, file.truncate(offset))?;
+            self.attempt(&name, file.sync())?;
+            if let Some(last) = self.found.segments.last_mut() {
+                last.bytes = offset;
+            }
+        }
+        self.attempt(segment::FOLDER, self.storage.sync_folder(segment::FOLDER))?;
+        if 0 < lost {
+            self.found.torn = Some(Torn {
+                path: self.storage.path(&name),
+                offset,
+                bytes: lost,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn describe(owner: &Owner) -> String {
+    let Owner {
+        database,
+        region,
+        shards,
+    } = owner;
+    format!(
+        "database {database}, region {}, {shards} shards",
+        region.id()
+    )
+}

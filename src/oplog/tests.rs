@@ -1,0 +1,335 @@
+//! The log on disk against a storage that fails: what comes back after a crash at any step, with
+//! any loss of what was not synced, and what damage costs.
+
+use std::io;
+use std::sync::Arc;
+
+use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Version};
+
+use super::faulty::{Fate, FaultyDisk, Trouble};
+use super::journal::{Journal, Life};
+use super::record::Owner;
+use super::recover::{OpenError, Recovered, recover};
+use super::segment;
+
+const SHARDS: u16 = 2;
+
+fn owner() -> Owner {
+    Owner {
+        database: "test".to_owned(),
+        region: Region::new(1).expect("not 0"),
+        shards: SHARDS,
+    }
+}
+
+/// The frame of a shard with this number: one op.
+fn frame(shard: u16, number: u64) -> Frame {
+    let origin = Origin::new(owner().region, Epoch(1));
+    let mut writer = FrameWriter::new(shard, origin);
+    for time in 1..=number + 1 {
+        if time == number + 1 {
+            writer.seal();
+        }
+        writer.begin_op(Time(time), &Version::new());
+        writer.push(&Effect {
+            key: b"key",
+            change: Change::MemberAdd { member: b"member" },
+        });
+        writer.end_op();
+    }
+    writer.seal().expect("it has an op")
+}
+
+/// What is found, and the numbers of the frames of each shard.
+fn found(disk: &FaultyDisk) -> Result<(Recovered, Vec<Vec<u64>>), OpenError> {
+    let mut frames = vec![Vec::new(); SHARDS.into()];
+    let recovered = recover(disk, &owner(), &mut |number, read| {
+        let shard = read.shard();
+        assert_eq!(read, frame(shard, number), "a frame is as it was written");
+        frames[usize::from(shard)].push(number);
+    })?;
+    Ok((recovered, frames))
+}
+
+fn begin(disk: &FaultyDisk, segment_bytes: u64) -> io::Result<Journal> {
+    let (recovered, _) = found(disk).expect("it can be opened");
+    let life = Life {
+        epoch: Epoch(recovered.epoch.0 + 1),
+        mark: Time(1),
+        segment_bytes,
+    };
+    Journal::begin(Arc::new(disk.clone()), owner(), recovered, life)
+}
+
+fn push(journal: &mut Journal, shard: u16) {
+    let next = frame(shard, journal.next(shard));
+    journal.push(&next);
+}
+
+fn sync(journal: &mut Journal) {
+    let sync = journal.sync();
+    sync.run().expect("the disk syncs");
+    journal.synced(&sync);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Push(u16),
+    Write,
+    Sync,
+}
+
+/// What was pushed, written and synced, by shard.
+#[derive(Clone, Debug, Default)]
+struct Count {
+    pushed: [u64; 2],
+    written: [u64; 2],
+    synced: [u64; 2],
+}
+
+impl Count {
+    fn act(&mut self, journal: &mut Journal, act: Act) {
+        match act {
+            Act::Push(shard) => {
+                push(journal, shard);
+                self.pushed[usize::from(shard)] += 1;
+            }
+            Act::Write => {
+                journal.write().expect("there is room");
+                self.written = self.pushed;
+            }
+            Act::Sync => {
+                sync(journal);
+                self.synced = self.written;
+            }
+        }
+    }
+}
+
+/// Looks at what is found after a crash in the course of the last act of a script.
+fn check_crashes(script: &[Act], segment_bytes: u64) {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, segment_bytes).expect("there is room");
+    let mut count = Count::default();
+    let (last, before) = script.split_last().expect("not empty");
+    for &act in before {
+        count.act(&mut journal, act);
+    }
+    let safe = count.synced;
+    let start = disk.steps();
+    count.act(&mut journal, *last);
+    for steps in start..=disk.steps() {
+        let safe = if steps == disk.steps() {
+            count.synced
+        } else {
+            safe
+        };
+        let open = disk.unsynced(steps);
+        // Each of what is open is whole, lost, or torn in its middle.
+        for mut choice in 0..3_usize.pow(open.len() as u32) {
+            let mut fates = Vec::new();
+            for &(at, bytes) in &open {
+                let fate = match choice % 3 {
+                    0 => Fate::Happened,
+                    1 => Fate::Lost,
+                    _ => Fate::Torn(bytes / 2),
+                };
+                fates.push((at, fate));
+                choice /= 3;
+            }
+            let fate = |at| {
+                let found = fates.iter().find(|(step, _)| *step == at);
+                found.expect("it was open").1
+            };
+            let left = disk.after_crash(steps, fate);
+            check_left(
+                &left,
+                safe,
+                count.pushed,
+                &format!("{script:?} at {steps}: {fates:?}"),
+            );
+        }
+    }
+}
+
+/// What is left begins with what was synced, has nothing that was not pushed, and can be lived on.
+fn check_left(left: &FaultyDisk, synced: [u64; 2], pushed: [u64; 2], what: &str) {
+    let (recovered, frames) = found(left).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(recovered.damaged.is_empty(), "{what}: {recovered:?}");
+    for shard in 0..2 {
+        let count = frames[shard].len() as u64;
+        assert!(
+            synced[shard] <= count && count <= pushed[shard],
+            "{what}: {count} frames of shard {shard}, {synced:?} synced"
+        );
+        assert!((0..count).eq(frames[shard].iter().copied()), "{what}");
+    }
+    let mut journal = begin(left, 1 << 20).expect("there is room");
+    push(&mut journal, 0);
+    journal.write().expect("there is room");
+    sync(&mut journal);
+    let (again, _) = found(left).unwrap_or_else(|error| panic!("{what}, then: {error}"));
+    assert_eq!(again.torn, None, "{what}");
+    assert_eq!(again.shards[0].first, frames[0].len() as u64 + 1, "{what}");
+    assert!(
+        recovered.epoch < again.epoch,
+        "{what}: a life has its own epoch"
+    );
+}
+
+#[test]
+fn after_a_crash_at_any_step_what_was_synced_is_there_and_the_rest_is_a_prefix() {
+    let acts = [Act::Push(0), Act::Push(1), Act::Write, Act::Sync];
+    // Scripts of six take minutes: `MERIDIAN_CRASH_ACTS=6`.
+    let longest = std::env::var("MERIDIAN_CRASH_ACTS").map_or(4, |acts| acts.parse().unwrap());
+    for length in 1..=longest {
+        for mut number in 0..4_usize.pow(length) {
+            let mut script = Vec::new();
+            for _ in 0..length {
+                script.push(acts[number % 4]);
+                number /= 4;
+            }
+            // What is not written yet is as if it had never been.
+            if !matches!(script.last(), Some(Act::Push(_))) {
+                for segment_bytes in [1, 1 << 20] {
+                    check_crashes(&script, segment_bytes);
+                }
+            }
+        }
+    }
+}
+
+/// A log of two lives, all synced, and the name of the segment of the first.
+fn two_lives() -> (FaultyDisk, String) {
+    let disk = FaultyDisk::default();
+    for _ in 0..2 {
+        let mut journal = begin(&disk, 1 << 20).expect("there is room");
+        for shard in [0, 1, 1, 0] {
+            push(&mut journal, shard);
+            journal.write().expect("there is room");
+            sync(&mut journal);
+        }
+    }
+    (disk, segment::name(1))
+}
+
+#[test]
+fn a_bit_that_flips_costs_no_more_than_the_shard_that_it_was_in_and_never_goes_unnoticed() {
+    let (disk, name) = two_lives();
+    let bits = disk.content(&name).len() as u64 * 8;
+    for bit in 0..bits {
+        let copy = disk.after_crash(disk.steps(), |_| Fate::Happened);
+        copy.flip(&name, bit);
+        match found(&copy) {
+            Ok((recovered, frames)) => {
+                for (shard, numbers) in (0_u16..).zip(&frames) {
+                    let is_damaged = recovered.damaged.contains_key(&shard);
+                    assert_eq!(is_damaged, numbers.len() < 4, "bit {bit}, shard {shard}");
+                    assert!((0..).zip(numbers).all(|(at, &number)| at == number));
+                }
+                assert!(recovered.damaged.len() < 2, "bit {bit}");
+                assert_eq!(recovered.torn, None, "bit {bit}");
+            }
+            Err(OpenError::Head { offset: 0, .. } | OpenError::Foreign { .. }) => {}
+            Err(error) => panic!("bit {bit}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_was_cut_short_or_is_missing_is_noticed() {
+    let (disk, name) = two_lives();
+    let bytes = disk.content(&name).len() as u64;
+    for left in 1..bytes {
+        let copy = disk.after_crash(disk.steps(), |_| Fate::Happened);
+        let file = super::storage::Storage::open(&copy, &name).expect("it is there");
+        file.truncate(left).expect("it can be");
+        match found(&copy) {
+            Ok((recovered, frames)) => {
+                let lost = frames.iter().filter(|numbers| numbers.len() < 4).count();
+                assert_eq!(
+                    (recovered.damaged.len(), recovered.torn),
+                    (lost, None),
+                    "{left}"
+                );
+                assert!(0 < lost || bytes - left < record_batch(), "{left}");
+            }
+            Err(OpenError::Head { .. }) => {}
+            Err(error) => panic!("{left}: {error}"),
+        }
+    }
+    let mut journal = begin(&disk, 1).expect("there is room");
+    push(&mut journal, 0);
+    journal.write().expect("there is room");
+    super::storage::Storage::remove(&disk, &segment::name(2)).expect("it is there");
+    let error = found(&disk).expect_err("a segment is missing");
+    assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+}
+
+/// What can be cut off unnoticed: the record of a batch without frames.
+const fn record_batch() -> u64 {
+    super::record::BATCH as u64
+}
+
+#[test]
+fn a_log_of_something_else_is_left_alone() {
+    let (disk, name) = two_lives();
+    let before = disk.content(&name);
+    let other = Owner {
+        shards: 4,
+        ..owner()
+    };
+    let error = recover(&disk, &other, &mut |_, _| {}).expect_err("it is foreign");
+    let text = error.to_string();
+    assert!(
+        text.contains("2 shards") && text.contains("4 shards"),
+        "{text}"
+    );
+    assert!(text.contains(&name), "{text}");
+    assert_eq!(disk.content(&name), before);
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_waits_is_written_when_there_is_room() {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, 1 << 20).expect("there is room");
+    push(&mut journal, 0);
+    journal.write().expect("there is room");
+    disk.trouble(Trouble {
+        room: Some(0),
+        ..Trouble::default()
+    });
+    push(&mut journal, 1);
+    let error = journal.write().expect_err("there is none");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    disk.trouble(Trouble::default());
+    push(&mut journal, 0);
+    journal.write().expect("there is room again");
+    sync(&mut journal);
+    let (recovered, frames) = found(&disk).expect("it can be opened");
+    assert_eq!((recovered.torn, frames), (None, vec![vec![0, 1], vec![0]]));
+}
+
+#[test]
+fn segments_are_cut_from_the_oldest_on_and_the_rest_can_be_read() {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, 1).expect("there is room");
+    for _ in 0..3 {
+        push(&mut journal, 0);
+        let rolled = journal.write().expect("there is room");
+        assert!(rolled.is_some(), "a batch fills a segment");
+    }
+    assert!(journal.cut_oldest().expect("it is removed"));
+    let located = journal.locate(0, 2).expect("it is kept");
+    let mut reader = segment::Reader::new(Arc::clone(&located.file), 0);
+    let read = reader.next_of(0, located.end).expect("it can be read");
+    assert_eq!(read.map(|(number, _)| number), Some(2));
+    assert!(journal.locate(0, 0).is_none(), "it was cut");
+    sync(&mut journal);
+    let (recovered, frames) = found(&disk).expect("it can be opened");
+    assert_eq!(frames[0], [1, 2]);
+    assert_eq!(recovered.shards[0].first, 3);
+    while journal.cut_oldest().expect("it is removed") {}
+    push(&mut journal, 0);
+    journal.write().expect("the newest is kept");
+}

@@ -1,0 +1,60 @@
+//! The shard and the log on disk: what goes there, and what comes back when a node starts.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crdt::{Frame, Time, Version};
+
+use super::Shard;
+use crate::oplog::record::Stretch;
+
+impl Shard {
+    /// Whether something has gathered in its log since somebody has last asked, for whoever asks
+    /// without the lock.
+    pub fn dirty(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.dirty)
+    }
+
+    /// Hands out the frames that have gathered in the log since the last time, for the disk.
+    pub fn gather(&mut self, take: impl FnMut(&Frame)) {
+        self.seal();
+        self.log.take(take);
+    }
+
+    /// A segment of the log begins on disk.
+    pub fn begin_segment(&mut self, stretch: Stretch) {
+        self.log.begin_segment(stretch);
+    }
+
+    /// The oldest segment of the log was removed from disk.
+    pub fn cut_segment(&mut self) {
+        self.log.cut_segment();
+    }
+
+    /// Notes that ops up to these are safe from a crash here.
+    pub fn kept(&mut self, ops: Version) {
+        self.delivery.kept(ops);
+    }
+
+    /// Applies a frame of the log on disk, of an earlier life. They come in the order in which they
+    /// were applied then.
+    pub fn replay(&mut self, frame: &Frame, now_ms: u64) {
+        if self.apply(frame, Time::ZERO, now_ms) {
+            self.delivery.recovered(frame);
+        }
+    }
+
+    /// Ends the replay: the log goes on from what is on disk, and everything there is kept. No
+    /// stamp that this life gives is up to `mark`.
+    pub fn go_on(&mut self, stretches: VecDeque<Stretch>, mark: Time) {
+        self.clock.observe(mark);
+        self.log.go_on(stretches);
+        self.delivery.kept(self.delivery.applied_ops());
+    }
+
+    /// Takes the shard out of service, for frames of its log are missing.
+    pub fn damaged(&mut self, why: &str) {
+        self.take_out(format!("its log on disk is damaged: {why}"));
+    }
+}

@@ -1,0 +1,136 @@
+//! What a node finds in its data directory when it starts, and how it goes on from there.
+//!
+//! First the epoch of the new life is found, above all that wrote there before; then the shards,
+//! still nobody's to ask, are handed the log from its beginning; then a segment of the new life is
+//! begun and synced. Only after that may anything be issued.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use crdt::{Epoch, Time};
+
+use crate::clock;
+use crate::datadir::{DataDir, DirError};
+use crate::durability::{Durability, Fsync, MARK_AHEAD_MS};
+use crate::limits;
+use crate::oplog::journal::{Journal, Life};
+use crate::oplog::record::{Owner, Stretch};
+use crate::oplog::recover::{OpenError, Recovered, newest_epoch, recover};
+use crate::oplog::storage::{Disk, Storage};
+use crate::shards::Shards;
+
+/// Why a data directory cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It is not ours alone.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A new segment cannot be written.
+    #[error("{path}: {error}")]
+    Begin {
+        /// The folder of segments.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// A data directory that is ours.
+#[derive(Debug)]
+pub struct Store {
+    storage: Arc<dyn Storage>,
+    owner: Owner,
+    /// Held as long as anything may be written.
+    _dir: Option<DataDir>,
+}
+
+impl Store {
+    /// Of a directory.
+    pub fn new(dir: DataDir, owner: Owner) -> Self {
+        Self {
+            storage: Arc::new(Disk::new(dir.path())),
+            owner,
+            _dir: Some(dir),
+        }
+    }
+
+    /// Of a storage that nobody else has.
+    pub fn on(storage: Arc<dyn Storage>, owner: Owner) -> Self {
+        Self {
+            storage,
+            owner,
+            _dir: None,
+        }
+    }
+
+    /// The epoch of a life that begins now.
+    pub fn epoch(&self) -> Result<Epoch, StoreError> {
+        let known = newest_epoch(&*self.storage, &self.owner)?;
+        Ok(Epoch(clock::now_ms().max(known.0 + 1)))
+    }
+
+    /// Hands the shards what is there, and begins the life of this epoch.
+    pub fn go_on(
+        &self,
+        shards: &Shards,
+        epoch: Epoch,
+        fsync: Fsync,
+    ) -> Result<Durability, StoreError> {
+        let now_ms = clock::now_ms();
+        let (mut ops, mut frames) = (0_u64, 0_u64);
+        let recovered = recover(&*self.storage, &self.owner, &mut |_, frame| {
+            ops += u64::from(frame.ops());
+            frames += 1;
+            shards.with(frame.shard().into(), |shard| shard.replay(&frame, now_ms));
+        })?;
+        self.tell(&recovered, ops, frames, clock::now_ms() - now_ms);
+        let mark = recovered.mark;
+        for (&shard, damage) in &recovered.damaged {
+            shards.with(shard.into(), |shard| shard.damaged(&damage.to_string()));
+        }
+        let life = Life {
+            epoch,
+            mark: Time::from_ms(clock::now_ms() + MARK_AHEAD_MS).max(mark),
+            segment_bytes: limits::SEGMENT_BYTES,
+        };
+        let storage = Arc::clone(&self.storage);
+        let journal = Journal::begin(storage, self.owner.clone(), recovered, life);
+        let journal = journal.map_err(|error| StoreError::Begin {
+            path: self.storage.path(crate::oplog::segment::FOLDER),
+            error,
+        })?;
+        for index in 0..shards.count() {
+            let of_shard = |(_, stretches, _): (u64, &[Stretch], u64)| stretches[index].clone();
+            let stretches: VecDeque<Stretch> = journal.stretches().map(of_shard).collect();
+            shards.with(index, |shard| shard.go_on(stretches, mark));
+        }
+        Ok(Durability::new(journal, mark, shards.count(), fsync))
+    }
+
+    fn tell(&self, recovered: &Recovered, ops: u64, frames: u64, elapsed_ms: u64) {
+        if let Some(torn) = &recovered.torn {
+            tracing::warn!(
+                path = torn.path,
+                offset = torn.offset,
+                bytes = torn.bytes,
+                "the last life has left a write unfinished: it was cut off"
+            );
+        }
+        for (shard, damage) in &recovered.damaged {
+            tracing::error!(
+                shard,
+                path = damage.path,
+                offset = damage.offset,
+                why = damage.why,
+                "the log is damaged: the shard lacks ops and is not served"
+            );
+        }
+        let path = self.storage.path("");
+        let segments = recovered.segments.len();
+        tracing::info!(path, segments, frames, ops, elapsed_ms, "log was read");
+    }
+}
