@@ -19,6 +19,7 @@ pub mod oplog;
 pub mod playground;
 pub mod process;
 pub mod proxy;
+pub mod rdb;
 pub mod resp;
 pub mod session;
 pub mod shard;
