@@ -1,8 +1,8 @@
 //! Keys of any type: removing, renaming, copying, what they hold.
 
-use crdt::{Attached, Deadline, End, Key, Kind};
+use crdt::{Key, Kind};
 
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, whole};
 use crate::shard::Txn;
 
 const READ: Flags = Flags::READ.and(Flags::FAST);
@@ -187,76 +187,13 @@ fn copy(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     Ok(())
 }
 
-/// A value, taken out of its key.
-enum Taken {
-    String(Vec<u8>),
-    Hash(Vec<(Vec<u8>, Vec<u8>, Option<u64>)>),
-    Set(Vec<Vec<u8>>),
-    SortedSet(Vec<(Vec<u8>, f64)>),
-    List(Vec<Vec<u8>>),
-}
-
 /// Copies what readers see at a key, its deadline included, over another key.
 fn copy_value(txn: &mut Txn<'_>, from: &Key<'_>, to: &Key<'_>) -> Outcome {
-    let Some(value) = take(txn, from) else {
+    let Some(value) = whole::take(txn, from) else {
         return Ok(());
     };
     let deadline = txn.deadline(from);
-    txn.remove(to);
-    put(txn, to, &value)?;
-    if let Some(ms) = deadline {
-        txn.set_deadline(to, Deadline::At(ms));
-    }
-    Ok(())
-}
-
-fn take(txn: &Txn<'_>, key: &Key<'_>) -> Option<Taken> {
-    Some(match txn.kind(key)? {
-        Kind::String => Taken::String(txn.string(key).ok()??.into_owned()),
-        Kind::Hash => {
-            let hash = txn.hash(key).ok()??;
-            let fields = hash
-                .iter()
-                .map(|(name, value)| (name.to_vec(), value.into_owned(), hash.deadline(name)));
-            Taken::Hash(fields.collect())
-        }
-        Kind::Set => Taken::Set(txn.set(key).ok()??.iter().map(<[u8]>::to_vec).collect()),
-        Kind::SortedSet => {
-            let zset = txn.sorted_set(key).ok()??;
-            let members = zset
-                .range(0..zset.len())
-                .map(|(name, score)| (name.to_vec(), score));
-            Taken::SortedSet(members.collect())
-        }
-        Kind::List => {
-            let list = txn.list(key).ok()??;
-            Taken::List(list.range(0..list.len()).map(<[u8]>::to_vec).collect())
-        }
-    })
-}
-
-fn put(txn: &mut Txn<'_>, key: &Key<'_>, value: &Taken) -> Outcome {
-    match value {
-        Taken::String(value) => txn.string_set(key, value, Attached::Deadline(Deadline::Never)),
-        Taken::Hash(fields) => {
-            for (name, value, deadline) in fields {
-                let attached = deadline.map_or(Deadline::Never, Deadline::At);
-                txn.hash_set(key, name, value, Attached::Deadline(attached));
-            }
-        }
-        Taken::Set(members) => {
-            txn.set_add(key, members)?;
-        }
-        Taken::SortedSet(members) => {
-            for (member, score) in members {
-                txn.zset_set(key, member, *score);
-            }
-        }
-        Taken::List(elements) => {
-            txn.list_push(key, End::Tail, elements)?;
-        }
-    }
-    Ok(())
+    whole::put(txn, to, &value, deadline)
 }
 
 fn object(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

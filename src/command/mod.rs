@@ -15,6 +15,7 @@ mod client;
 mod config;
 pub(crate) mod connection;
 mod counter;
+mod dump;
 mod expiry;
 mod explain;
 mod glob;
@@ -43,6 +44,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 pub(crate) mod transaction;
+mod whole;
 mod zset;
 
 pub use args::Args;

@@ -39,6 +39,7 @@ const SYNTAX: &[(&str, &str)] = &[
     ("DECR", "key"),
     ("DECRBY", "key decrement"),
     ("DEL", "key [key ...]"),
+    ("DUMP", "key"),
     ("ECHO", "message"),
     ("EXISTS", "key [key ...]"),
     ("EXPIRE", "key seconds [NX | XX | GT | LT]"),
@@ -144,6 +145,10 @@ const SYNTAX: &[(&str, &str)] = &[
     ("PTTL", "key"),
     ("RENAME", "key newkey"),
     ("RENAMENX", "key newkey"),
+    (
+        "RESTORE",
+        "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+    ),
     ("RPOP", "key [count]"),
     ("RPOPLPUSH", "source destination"),
     ("RPUSH", "key element [element ...]"),

@@ -22,6 +22,7 @@ static FAMILIES: &[&[Command]] = &[
     super::list_wait::COMMANDS,
     super::set::COMMANDS,
     super::keys::COMMANDS,
+    super::dump::COMMANDS,
     super::expiry::COMMANDS,
     super::keyspace::COMMANDS,
     super::transaction::COMMANDS,

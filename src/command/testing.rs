@@ -81,13 +81,27 @@ fn run_at(shard: &mut Shard, now_ms: u64, line: &str) -> String {
         .split(' ')
         .map(|word| if word == "\"\"" { "" } else { word }.as_bytes())
         .collect();
+    let out = run_words(shard, now_ms, &arguments);
+    let text = String::from_utf8_lossy(&out).into_owned();
+    let mut rest = text.as_str();
+    let shown = show(&mut rest);
+    assert_eq!(rest, "", "more than one reply to {line}");
+    shown
+}
+
+/// Runs a command of any bytes, and returns its reply as it goes to the client.
+pub(super) fn run_bytes(shard: &mut Shard, arguments: &[&[u8]]) -> Vec<u8> {
+    run_words(shard, NOW_MS, arguments)
+}
+
+fn run_words(shard: &mut Shard, now_ms: u64, arguments: &[&[u8]]) -> Vec<u8> {
     let command = table::find(arguments[0]).expect("the command is in the table");
-    assert!(command.takes(arguments.len()), "arity of {line}");
+    assert!(command.takes(arguments.len()), "arity of {arguments:?}");
     let mut out = Vec::new();
     let mut reply = Reply::new(&mut out, Protocol::Resp2);
     let mark = reply.mark();
     let outcome = shard.transact(now_ms, None, |txn| {
-        let args = &mut Args::new(&arguments);
+        let args = &mut Args::new(arguments);
         match command.run {
             Run::Shard(handler) => handler(txn, args, &mut reply),
             Run::Sum(handler) => {
@@ -108,11 +122,7 @@ fn run_at(shard: &mut Shard, now_ms: u64, line: &str) -> String {
         reply.rollback(mark);
         reply.error(&error);
     }
-    let text = String::from_utf8_lossy(&out).into_owned();
-    let mut rest = text.as_str();
-    let shown = show(&mut rest);
-    assert_eq!(rest, "", "more than one reply to {line}");
-    shown
+    out
 }
 
 fn show(rest: &mut &str) -> String {

@@ -43,6 +43,7 @@ pub(crate) const ALL: &[(&str, Procedure)] = &[
         random_members(g, r, o, "ZRANDMEMBER")
     }),
     ("generic", random_key),
+    ("generic", carry),
     ("transactions", watch),
     ("transactions", unwatch),
     ("transactions", discard),
@@ -60,6 +61,7 @@ pub(crate) const NAMES: &[&str] = &[
     "HRANDFIELD",
     "ZRANDMEMBER",
     "RANDOMKEY",
+    "DUMP",
     "WATCH",
     "UNWATCH",
     "DISCARD",
@@ -269,6 +271,29 @@ fn random_key(_: &mut Generator, redis: &mut Server, ours: &mut Server) -> Findi
         None => theirs == own,
     };
     finding("RANDOMKEY", &command, theirs, own, same)
+}
+
+/// What each of them dumps, the other one restores; that the values are the same is seen where
+/// whole states are compared. Payloads may differ: Redis packs and compresses.
+fn carry(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let [from, to] = g.two_keys();
+    let dump = words!["DUMP", from];
+    let (theirs, own) = (redis.main.run(&dump), ours.main.run(&dump));
+    let (Some(their_payload), Some(own_payload)) = (theirs.bytes(), own.bytes()) else {
+        let same = theirs == own;
+        return finding("DUMP", &dump, theirs, own, same);
+    };
+    let ttl = g.pick(&["0", "10000000"]);
+    let replace = g.maybe(0.7, |_| words!["REPLACE"]);
+    let restore = |payload: &[u8]| {
+        let restore = words!["RESTORE", to.clone(), ttl, payload.to_vec()];
+        [restore, replace.clone()].concat()
+    };
+    let restored = redis.main.run(&restore(own_payload));
+    let command = restore(their_payload);
+    let own_restored = ours.main.run(&command);
+    let same = restored == own_restored;
+    finding("DUMP", &command, restored, own_restored, same)
 }
 
 /// A transaction on a watched key, which another connection may touch in between.

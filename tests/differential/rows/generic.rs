@@ -41,6 +41,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new("OBJECT REFCOUNT", Exact, |g| words![g.any_key()]).weight(1),
         Row::new("RENAME", Exact, two),
         Row::new("RENAMENX", Exact, two),
+        Row::new("RESTORE", Exact, restore).weight(2),
         Row::new("SORT", Exact, |g| {
             [
                 sort(g),
@@ -54,6 +55,31 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new("TYPE", Exact, |g| words![g.any_key()]),
         Row::new("UNLINK", Exact, |g| g.some(2, |g| words![g.key_anywhere()])),
     ]
+}
+
+/// Of a payload that no server takes; procedures restore what another one has dumped.
+fn restore(g: &mut Generator) -> Words {
+    let ttl = g.pick(&["0", "100000", "-1", "x"]);
+    let payload = g.pick(&[
+        "",
+        "short",
+        "nothing that a server gave",
+        "\0\u{1}v\n\0 of the length",
+    ]);
+    let options: &[&str] = &[
+        "REPLACE",
+        "ABSTTL",
+        "IDLETIME 5",
+        "FREQ 5",
+        "IDLETIME -1",
+        "FREQ 256",
+    ];
+    let mut command = words![g.any_key(), ttl, payload];
+    for _ in 0..g.below(3) {
+        let option = g.pick(options);
+        command.extend(option.split(' ').map(|word| word.as_bytes().to_vec()));
+    }
+    command
 }
 
 fn two(g: &mut Generator) -> Words {
