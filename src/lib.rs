@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod datadir;
 pub mod durability;
+pub mod import;
 pub mod limits;
 pub mod links;
 pub mod node;

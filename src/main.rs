@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use meridian::config::{Config, RawConfig};
 use meridian::playground::{self, Request, Setup};
-use meridian::{node, process, telemetry};
+use meridian::{import, node, process, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,6 +28,15 @@ enum Command {
     Serve(Box<RawConfig>),
     /// Runs several regions on this machine, or changes one that runs
     Playground(Box<Playground>),
+    /// Works on a node that runs
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Writes the keys of a Redis RDB file into a node
+    Import(import::Options),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             None => playground::run(&command.setup, command.control_port)?,
             Some(request) => writeln!(io::stdout(), "{}", request.send(command.control_port)?)?,
         },
+        Command::Admin(Admin::Import(options)) => import::run(&options)?,
     }
     Ok(())
 }

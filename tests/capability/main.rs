@@ -9,6 +9,7 @@ mod durability;
 mod expiry;
 mod geo_sync;
 mod hashes;
+mod imports;
 mod lists;
 mod outages;
 mod playground;

@@ -17,6 +17,11 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one on a free port; `None` when `redis-server` is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more options for its command line.
+    pub fn start_with(options: &[&str]) -> Option<Self> {
         Command::new("redis-server")
             .arg("--version")
             .output()
@@ -26,6 +31,7 @@ impl RedisServer {
         let mut process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .args(options)
             // SORT … ALPHA compares by locale; ours by bytes.
             .env("LC_ALL", "C")
             .stdout(Stdio::null())
