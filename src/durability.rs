@@ -101,6 +101,8 @@ struct Writing {
 #[derive(Debug)]
 pub struct Durability {
     writing: Mutex<Writing>,
+    /// Held by whoever syncs: one at a time, in order.
+    syncing: Mutex<()>,
     fsync: AtomicU8,
     /// Receipts asked for, up to which of them somebody waits for a sync, and up to which all is
     /// written, and synced.
@@ -140,6 +142,7 @@ impl Durability {
                 latest,
                 last_sync_ms: clock::now_ms(),
             }),
+            syncing: Mutex::new(()),
             fsync: AtomicU8::new(fsync as u8),
             asked: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
@@ -203,10 +206,17 @@ impl Durability {
         }
     }
 
-    /// Waits until all that has been written so far is synced, whatever `appendfsync` says.
-    pub async fn synced(&self) -> Result<(), NotKept> {
+    /// Has all that was written so far be synced soon, whatever `appendfsync` says. Returns a
+    /// number for [`Self::is_synced`].
+    pub fn want_sync(&self) -> u64 {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        self.wait_for(number).await
+        self.want(number);
+        number
+    }
+
+    /// Whether what was written before [`Self::want_sync`] gave this number is synced.
+    pub fn is_synced(&self, number: u64) -> bool {
+        number <= self.synced.load(Ordering::Acquire)
     }
 
     fn want(&self, number: u64) {
@@ -330,8 +340,52 @@ impl Durability {
         taken
     }
 
+    /// Waits until all that has been written so far is synced: for who may wait.
+    pub fn sync_now(&self, shards: &Shards) -> Result<(), NotKept> {
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wanted.fetch_max(number, Ordering::AcqRel);
+        self.pass(shards, false);
+        self.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Begins a segment, for a snapshot that it goes on from. Returns its number.
+    pub fn roll(&self, shards: &Shards) -> io::Result<u64> {
+        let mut writing = self.writing.lock();
+        for index in 0..shards.count() {
+            writing.gather(shards, index, |_| ());
+        }
+        if 0 < writing.journal.waiting() {
+            writing.journal.write_batch()?;
+        }
+        let stretches = writing.journal.roll()?;
+        begin_segment(shards, stretches);
+        Ok(writing.journal.number())
+    }
+
+    /// Removes segments that a snapshot has made superfluous for a start, as far as every region
+    /// has all that is in them, and beyond that while they take more than `budget` bytes.
+    pub fn cut(&self, shards: &Shards, budget: u64) -> io::Result<()> {
+        loop {
+            let mut writing = self.writing.lock();
+            let Some(behind) = writing.journal.behind_oldest() else {
+                return Ok(());
+            };
+            let is_needed = (0..)
+                .zip(behind)
+                .any(|(index, stretch)| shards.with(index, |shard| !shard.all_have(&stretch.ends)));
+            if is_needed && writing.journal.bytes() <= budget {
+                return Ok(());
+            }
+            writing.journal.cut_oldest()?;
+            for index in 0..shards.count() {
+                shards.with(index, Shard::cut_segment);
+            }
+        }
+    }
+
     /// Writes what has gathered, and syncs it if it is time.
     fn pass(&self, shards: &Shards, is_last: bool) {
+        let _syncing = self.syncing.lock();
         if self.is_over() {
             return;
         }

@@ -25,5 +25,6 @@ pub mod resp;
 pub mod session;
 pub mod shard;
 pub mod shards;
+pub mod snapshot;
 pub mod store;
 pub mod telemetry;

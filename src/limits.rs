@@ -94,6 +94,18 @@ pub const FRAME_BYTES: usize = 64 * KIB;
 /// wholes, and a start reads those that snapshots do not cover.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Bytes of a piece of a snapshot, as a rule: a short hold of a shard's lock.
+pub const PIECE_BYTES: usize = 32 * KIB;
+/// Bytes of a snapshot that are written in a second, so that clients hardly notice.
+pub const SNAPSHOT_BYTES_PER_S: f64 = 64.0 * MIB as f64;
+/// Bytes of a snapshot after which it is synced.
+pub const SNAPSHOT_UNSYNCED_BYTES: u64 = 8 << 20;
+/// Bytes of the log since the last snapshot after which one is due, or twice that of the snapshot
+/// if that is more: a start reads so much of the log at most, and then about as much.
+pub const SNAPSHOT_DUE_BYTES: u64 = 256 << 20;
+/// Bytes of segments that are kept for regions that lag (default of `geo-log-budget`).
+pub const GEO_LOG_DISK_BYTES_DEFAULT: usize = 10 * GIB;
+
 // --- Shards ---
 
 /// Shards of a database, by default.

@@ -10,6 +10,7 @@ use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 use crate::clock;
 use crate::config::{Config, Geo};
 use crate::datadir::DataDir;
+use crate::durability::Syncing;
 use crate::limits;
 use crate::links::Links;
 use crate::oplog::Budget;
@@ -17,6 +18,7 @@ use crate::oplog::record::Owner;
 use crate::proxy::{BindError, Listener, Server, Settings, Thread};
 use crate::shard::{Identity, Peers, Round, Shard};
 use crate::shards::Shards;
+use crate::snapshot;
 use crate::store::{Store, StoreError};
 
 /// Why a node cannot start.
@@ -61,17 +63,10 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
     let shards = shards(config, epoch, &budget);
     let server = Arc::new(Server::new(shards, settings(config)));
-    let durability = store
+    let keeping = store
         .as_ref()
-        .map(|store| store.go_on(&server.shards, epoch, config.fsync))
-        .transpose()?
-        .map(Arc::new);
-    let syncing = durability
-        .map(|durability| {
-            let _ = server.durability.set(Arc::clone(&durability));
-            durability.start(Arc::clone(&server.shards))
-        })
-        .transpose()?;
+        .map(|store| keep(config, store, epoch, &server));
+    let keeping = keeping.transpose()?;
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
     let links = link(config, &server);
     let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
@@ -101,9 +96,43 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         }
         Ok(())
     });
-    drop(syncing);
+    // Everything is written and synced before the directory is another's.
+    drop(keeping);
+    drop(store);
     tracing::info!("stopped");
     ended
+}
+
+/// What works on the disk; no snapshot is begun once the log ends.
+#[derive(Debug)]
+struct Keeping {
+    _saving: snapshot::Running,
+    _syncing: Syncing,
+}
+
+/// Reads what is on disk, and keeps what comes.
+fn keep(
+    config: &Config,
+    store: &Store,
+    epoch: Epoch,
+    server: &Server,
+) -> Result<Keeping, StartError> {
+    let (durability, loaded) = store.go_on(&server.shards, epoch, config.fsync)?;
+    let durability = Arc::new(durability);
+    let settings = snapshot::Settings {
+        loaded,
+        geo_bytes: config.geo_log_disk_bytes as u64,
+    };
+    let shards = Arc::clone(&server.shards);
+    let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);
+    let snapshots = Arc::new(snapshots);
+    let keeping = Keeping {
+        _saving: snapshots.start()?,
+        _syncing: durability.start(shards)?,
+    };
+    let _ = server.durability.set(durability);
+    let _ = server.snapshots.set(snapshots);
+    Ok(keeping)
 }
 
 fn owner(config: &Config) -> Owner {

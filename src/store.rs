@@ -1,8 +1,8 @@
 //! What a node finds in its data directory when it starts, and how it goes on from there.
 //!
 //! First the epoch of the new life is found, above all that wrote there before; then the shards,
-//! still nobody's to ask, are handed the log from its beginning; then a segment of the new life is
-//! begun and synced. Only after that may anything be issued.
+//! still nobody's to ask, are handed the newest snapshot and the log from there on; then a segment
+//! of the new life is begun and synced. Only after that may anything be issued.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,9 +16,10 @@ use crate::durability::{Durability, Fsync, MARK_AHEAD_MS};
 use crate::limits;
 use crate::oplog::journal::{Journal, Life};
 use crate::oplog::record::{Owner, Stretch};
-use crate::oplog::recover::{OpenError, Recovered, newest_epoch, recover};
+use crate::oplog::recover::{OpenError, Recovered, Replay, newest_epoch, recover};
 use crate::oplog::storage::{Disk, Storage};
 use crate::shards::Shards;
+use crate::snapshot::{self, Loaded, SnapshotError, Snapshots};
 
 /// Why a data directory cannot be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum StoreError {
     /// It is not ours alone.
     #[error(transparent)]
     Dir(#[from] DirError),
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The log cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -79,13 +83,20 @@ impl Store {
         shards: &Shards,
         epoch: Epoch,
         fsync: Fsync,
-    ) -> Result<Durability, StoreError> {
+    ) -> Result<(Durability, Option<Loaded>), StoreError> {
+        let loaded = self.load(shards)?;
         let now_ms = clock::now_ms();
         let (mut ops, mut frames) = (0_u64, 0_u64);
-        let recovered = recover(&*self.storage, &self.owner, &mut |_, frame| {
-            ops += u64::from(frame.ops());
-            frames += 1;
-            shards.with(frame.shard().into(), |shard| shard.replay(&frame, now_ms));
+        let from = loaded.map_or(0, |loaded| loaded.segment);
+        let recovered = recover(&*self.storage, &self.owner, from, &mut |what| match what {
+            Replay::From(shard, stretch) => {
+                shards.with(shard.into(), |shard| shard.restored(&stretch.ends));
+            }
+            Replay::Frame(frame) => {
+                ops += u64::from(frame.ops());
+                frames += 1;
+                shards.with(frame.shard().into(), |shard| shard.replay(&frame, now_ms));
+            }
         })?;
         self.tell(&recovered, ops, frames, clock::now_ms() - now_ms);
         let mark = recovered.mark;
@@ -96,6 +107,7 @@ impl Store {
             epoch,
             mark: Time::from_ms(clock::now_ms() + MARK_AHEAD_MS).max(mark),
             segment_bytes: limits::SEGMENT_BYTES,
+            snapshot: from,
         };
         let storage = Arc::clone(&self.storage);
         let journal = Journal::begin(storage, self.owner.clone(), recovered, life);
@@ -104,11 +116,37 @@ impl Store {
             error,
         })?;
         for index in 0..shards.count() {
-            let of_shard = |(_, stretches, _): (u64, &[Stretch], u64)| stretches[index].clone();
+            let of_shard = |stretches: &[Stretch]| stretches[index].clone();
             let stretches: VecDeque<Stretch> = journal.stretches().map(of_shard).collect();
             shards.with(index, |shard| shard.go_on(stretches, mark));
         }
-        Ok(Durability::new(journal, mark, shards.count(), fsync))
+        let durability = Durability::new(journal, mark, shards.count(), fsync);
+        Ok((durability, loaded))
+    }
+
+    /// Snapshots of these shards from now on.
+    pub fn snapshots(
+        &self,
+        shards: Arc<Shards>,
+        durability: Arc<Durability>,
+        settings: snapshot::Settings,
+    ) -> Snapshots {
+        let storage = Arc::clone(&self.storage);
+        Snapshots::new(storage, self.owner.clone(), shards, durability, settings)
+    }
+
+    /// Hands the shards the newest snapshot, if there is one.
+    fn load(&self, shards: &Shards) -> Result<Option<Loaded>, StoreError> {
+        let began_ms = clock::now_ms();
+        let loaded = snapshot::load(&*self.storage, &self.owner, &mut |shard, piece| {
+            shards.with(shard.into(), |shard| shard.restore(piece))
+        })?;
+        if let Some(loaded) = loaded {
+            let Loaded { segment, bytes, .. } = loaded;
+            let elapsed_ms = clock::now_ms() - began_ms;
+            tracing::info!(segment, bytes, elapsed_ms, "snapshot was read");
+        }
+        Ok(loaded)
     }
 
     fn tell(&self, recovered: &Recovered, ops: u64, frames: u64, elapsed_ms: u64) {

@@ -268,7 +268,7 @@ enum Form {
     Only(&'static str),
 }
 
-const NO_DISK: &str = "no snapshots are made yet";
+const NO_SCHEDULE: &str = "a snapshot is made when the log has grown";
 
 /// Parameters that nothing depends on, with what Redis has for them.
 const FREE: &[(&str, &str, Form)] = &[
@@ -304,7 +304,7 @@ const FREE: &[(&str, &str, Form)] = &[
     ("maxmemory-samples", "5", Form::Number),
     ("notify-keyspace-events", "", Form::Text),
     ("replica-read-only", "yes", Form::YesNo),
-    ("save", "", Form::Only(NO_DISK)),
+    ("save", "", Form::Only(NO_SCHEDULE)),
     ("set-max-intset-entries", "512", Form::Number),
     ("set-max-listpack-entries", "128", Form::Number),
     ("set-max-listpack-value", "64", Form::Number),

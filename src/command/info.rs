@@ -146,20 +146,51 @@ fn persistence(call: &Call<'_>, text: &mut String) {
     let disk = call.server.durability.get();
     let is_well = disk.is_none_or(|disk| disk.refusal().is_none());
     line(text, "async_loading", 0);
-    // No snapshot is ever made, so none has failed.
-    line(text, "rdb_bgsave_in_progress", 0);
-    line(text, "rdb_last_bgsave_status", "ok");
-    line(text, "aof_enabled", u8::from(disk.is_some()));
-    line(text, "aof_rewrite_in_progress", 0);
-    line(text, "aof_last_bgrewrite_status", "ok");
+    let snapshots = call
+        .server
+        .snapshots
+        .get()
+        .map(|snapshots| snapshots.facts());
+    let saved = snapshots.unwrap_or_default();
+    let now_ms = crate::clock::now_ms();
+    let running_s = saved
+        .is_running
+        .then(|| now_ms.saturating_sub(saved.since_ms) / 1_000);
+    let running_s = running_s.map_or(-1, |seconds| seconds as i64);
+    let status = |is_well: bool| if is_well { "ok" } else { "err" };
+    let since_ms = [saved.saved_ms, call.server.started_ms];
+    let since_ms = since_ms.into_iter().find(|&ms| ms != 0).unwrap_or_default();
+    line(text, "rdb_bgsave_in_progress", u8::from(saved.is_running));
+    line(text, "rdb_last_save_time", since_ms / 1_000);
     line(
         text,
-        "aof_last_write_status",
-        if is_well { "ok" } else { "err" },
+        "rdb_last_bgsave_status",
+        status(saved.failure.is_none()),
     );
+    let took_s = if saved.saved_ms == 0 {
+        -1
+    } else {
+        (saved.took_ms / 1_000) as i64
+    };
+    line(text, "rdb_last_bgsave_time_sec", took_s);
+    line(text, "rdb_current_bgsave_time_sec", running_s);
+    line(text, "aof_enabled", u8::from(disk.is_some()));
+    line(text, "aof_rewrite_in_progress", u8::from(saved.is_running));
+    line(text, "aof_rewrite_scheduled", 0);
+    line(
+        text,
+        "aof_last_bgrewrite_status",
+        status(saved.failure.is_none()),
+    );
+    line(text, "aof_last_write_status", status(is_well));
     if let Some(disk) = disk {
-        let bytes = disk.journal().bytes();
-        line(text, "aof_current_size", bytes);
+        let (all, since_snapshot) = {
+            let journal = disk.journal();
+            (journal.bytes(), journal.bytes_since_snapshot())
+        };
+        line(text, "aof_current_size", saved.bytes + since_snapshot);
+        line(text, "aof_base_size", saved.bytes);
+        line(text, "oplog_bytes", all);
     }
 }
 

@@ -30,6 +30,7 @@ mod list_wait;
 #[cfg(test)]
 mod manual;
 mod observe;
+mod persistence;
 mod pick;
 mod region;
 mod scan;

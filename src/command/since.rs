@@ -8,6 +8,8 @@ const VERSIONS: &[(&str, &[&str])] = &[
         "1.0.0",
         &[
             "AUTH",
+            "BGREWRITEAOF",
+            "BGSAVE",
             "DBSIZE",
             "DEBUG",
             "DEBUG|PANIC",
@@ -26,6 +28,7 @@ const VERSIONS: &[(&str, &[&str])] = &[
             "INCRBY",
             "INFO",
             "KEYS",
+            "LASTSAVE",
             "LINDEX",
             "LLEN",
             "LPOP",
@@ -44,6 +47,7 @@ const VERSIONS: &[(&str, &[&str])] = &[
             "RPOP",
             "RPUSH",
             "SADD",
+            "SAVE",
             "SCARD",
             "SDIFF",
             "SDIFFSTORE",
@@ -187,6 +191,7 @@ const VERSIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("2.9.50", &["CLIENT|PAUSE"]),
+    ("3.0.0", &["WAIT"]),
     ("3.2.0", &["BITFIELD", "CLIENT|REPLY", "HSTRLEN"]),
     ("3.2.1", &["TOUCH"]),
     (
@@ -257,7 +262,7 @@ const VERSIONS: &[(&str, &[&str])] = &[
             "ZMPOP",
         ],
     ),
-    ("7.2.0", &["CLIENT|NO-TOUCH", "CLIENT|SETINFO"]),
+    ("7.2.0", &["CLIENT|NO-TOUCH", "CLIENT|SETINFO", "WAITAOF"]),
     (
         "7.4.0",
         &[

@@ -7,6 +7,7 @@
 const SYNTAX: &[(&str, &str)] = &[
     ("APPEND", "key value"),
     ("AUTH", "[username] password"),
+    ("BGSAVE", "[SCHEDULE]"),
     ("BITCOUNT", "key [start end [BYTE | BIT]]"),
     (
         "BITFIELD",
@@ -195,6 +196,8 @@ const SYNTAX: &[(&str, &str)] = &[
     ("TTL", "key"),
     ("TYPE", "key"),
     ("UNLINK", "key [key ...]"),
+    ("WAIT", "numreplicas timeout"),
+    ("WAITAOF", "numlocal numreplicas timeout"),
     ("WATCH", "key [key ...]"),
     (
         "ZADD",

@@ -30,6 +30,7 @@ static FAMILIES: &[&[Command]] = &[
     super::client::COMMANDS,
     super::config::COMMANDS,
     super::observe::COMMANDS,
+    super::persistence::COMMANDS,
     super::server::COMMANDS,
     super::info::COMMANDS,
     super::introspect::COMMANDS,

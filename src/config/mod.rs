@@ -67,6 +67,8 @@ pub struct Config {
     pub dir: Option<PathBuf>,
     /// How safe a write is before its reply.
     pub fsync: Fsync,
+    /// Bytes of the log on disk that are kept for regions that lag.
+    pub geo_log_disk_bytes: usize,
     /// How far ahead of ours another region's clock may be.
     pub max_clock_drift: Duration,
     /// How long after its deadline a key of another region is removed.
@@ -162,6 +164,11 @@ impl Config {
                 let fsync = Fsync::parse(text);
                 fsync.ok_or_else(|| "must be always, everysec or no".to_owned())
             })?,
+            geo_log_disk_bytes: written.parsed(
+                "geo-log-budget",
+                limits::GEO_LOG_DISK_BYTES_DEFAULT,
+                disk_bytes,
+            )?,
             max_clock_drift: written.parsed("max-clock-drift", CLOCK_DRIFT, |text| {
                 time(text, Duration::from_millis(1))
             })?,
@@ -407,6 +414,10 @@ fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
 fn log_bytes(text: &str) -> Result<usize, String> {
     let bytes = units::size(text).filter(|bytes| GEO_LOG_BYTES_MIN <= *bytes);
     bytes.ok_or_else(|| "must be a size of at least 1MiB, such as 512MiB".to_owned())
+}
+
+fn disk_bytes(text: &str) -> Result<usize, String> {
+    units::size(text).ok_or_else(|| "must be a size, such as 10GiB".to_owned())
 }
 
 fn time(text: &str, min: Duration) -> Result<Duration, String> {

@@ -81,6 +81,9 @@ pub struct RawConfig {
     /// How safe a write is before its reply: always, everysec or no [default: everysec]
     #[arg(long, value_name = "WHEN")]
     pub appendfsync: Option<String>,
+    /// Disk for ops that regions which lag still need [default: 10GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub geo_log_budget: Option<String>,
     /// Password of clients [default: none]
     #[arg(long, value_name = "PASSWORD")]
     pub requirepass: Option<String>,

@@ -52,6 +52,8 @@ pub struct Journal {
     left: Vec<Arc<dyn Stored>>,
     /// Whether a segment's name is not synced.
     is_new: bool,
+    /// The segment that goes on from the newest snapshot; 0 if there is none.
+    snapshot: u64,
 }
 
 /// What a sync is about.
@@ -123,6 +125,7 @@ impl Journal {
             mark_synced: Time::ZERO,
             left: Vec::new(),
             is_new: true,
+            snapshot: life.snapshot,
         };
         journal.add_segment(number)?;
         let sync = journal.sync();
@@ -203,9 +206,44 @@ impl Journal {
         if last.bytes < self.segment_bytes {
             return Ok(None);
         }
-        let number = last.number + 1;
-        self.add_segment(number)?;
-        Ok(Some(self.shards.clone()))
+        self.roll().map(Some)
+    }
+
+    /// Begins a segment; the batch has been written. Returns where every shard stands there.
+    pub fn roll(&mut self) -> io::Result<Vec<Stretch>> {
+        debug_assert_eq!(self.waiting(), 0, "a head is about what is written");
+        self.add_segment(self.number() + 1)?;
+        Ok(self.shards.clone())
+    }
+
+    /// The number of the segment that is written.
+    pub fn number(&self) -> u64 {
+        self.segments
+            .back()
+            .expect("a journal has a segment")
+            .number
+    }
+
+    /// Notes that a snapshot is there, from which this segment goes on.
+    pub const fn snapshot_is(&mut self, segment: u64) {
+        self.snapshot = segment;
+    }
+
+    /// Bytes of the segments that a start would read.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        let since = self.segments.iter().rev();
+        since
+            .take_while(|segment| self.snapshot <= segment.number)
+            .map(|segment| segment.bytes)
+            .sum()
+    }
+
+    /// Where every shard stands behind the oldest segment, if a snapshot makes that segment
+    /// superfluous for a start.
+    pub fn behind_oldest(&self) -> Option<&[Stretch]> {
+        let oldest = self.segments.front()?;
+        let next = self.segments.get(1)?;
+        (oldest.number < self.snapshot).then_some(&*next.shards)
     }
 
     /// Writes what there is, be it nothing but the mark.
@@ -265,12 +303,9 @@ impl Journal {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Where every shard stands at the beginning of each segment, the oldest first, and how many
-    /// bytes the segment has.
-    pub fn stretches(&self) -> impl Iterator<Item = (u64, &[Stretch], u64)> {
-        self.segments
-            .iter()
-            .map(|segment| (segment.number, &*segment.shards, segment.bytes))
+    /// Where every shard stands at the beginning of each segment, the oldest first.
+    pub fn stretches(&self) -> impl Iterator<Item = &[Stretch]> {
+        self.segments.iter().map(|segment| &*segment.shards)
     }
 
     /// Removes the oldest segment, unless it is the one that is written. Returns whether it has.
@@ -312,6 +347,8 @@ pub struct Life {
     pub mark: Time,
     /// Bytes after which a segment is left for the next.
     pub segment_bytes: u64,
+    /// The segment that goes on from the newest snapshot; 0 if there is none.
+    pub snapshot: u64,
 }
 
 /// Bytes of room that a batch keeps for the next.

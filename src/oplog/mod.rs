@@ -183,6 +183,11 @@ impl Log {
         }
     }
 
+    /// The last op of each origin that was ever in it.
+    pub const fn ends(&self) -> &Version {
+        &self.ends
+    }
+
     /// Hands out the frames that were not handed out before, the oldest first.
     pub fn take(&mut self, take: impl FnMut(&Frame)) {
         let Some(disk) = &mut self.disk else {

@@ -45,6 +45,17 @@ pub struct Owner {
     pub shards: u16,
 }
 
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (database, region) = (&self.database, self.region.id());
+        write!(
+            f,
+            "database {database}, region {region}, {} shards",
+            self.shards
+        )
+    }
+}
+
 /// Where a shard stands at the beginning of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stretch {
@@ -123,8 +134,8 @@ impl From<DecodeError> for RecordError {
     }
 }
 
-/// Reads the record at the beginning of `bytes`, of a batch at `offset`. Returns it and its length.
-pub fn read(bytes: &Bytes) -> Result<(Record, usize), RecordError> {
+/// Opens the record at the beginning of `bytes`. Returns its kind, its body and its length.
+pub fn open(bytes: &Bytes) -> Result<(u8, Bytes, usize), RecordError> {
     let (length, kind) = peek(bytes)?;
     if bytes.len() < length {
         return Err(RecordError::Short(length));
@@ -133,8 +144,12 @@ pub fn read(bytes: &Bytes) -> Result<(Record, usize), RecordError> {
     if checksum_in(bytes) != Some(crc32c::crc32c(&content)) {
         return Err(RecordError::Checksum);
     }
-    let body = content.slice(1..);
-    let record = match kind {
+    Ok((kind, content.slice(1..), length))
+}
+
+/// What a record of the log says.
+pub fn read((kind, body): (u8, Bytes)) -> Result<Record, RecordError> {
+    Ok(match kind {
         kind::HEAD => Record::Head(Box::new(read_head(&body)?)),
         kind::BATCH => Record::Batch(read_batch(&body)?),
         kind::FRAME => {
@@ -149,8 +164,7 @@ pub fn read(bytes: &Bytes) -> Result<(Record, usize), RecordError> {
             }
         }
         _ => return Err(RecordError::Malformed),
-    };
-    Ok((record, length))
+    })
 }
 
 /// The length of the record at the beginning of `bytes`, and whether it is a frame of that shard,
@@ -250,12 +264,19 @@ fn read_batch(body: &[u8]) -> Result<Batch, RecordError> {
 }
 
 /// Takes so many bytes from the front. Inside a record whose checksum is right they are there.
-fn take<const COUNT: usize>(rest: &mut &[u8]) -> Result<[u8; COUNT], RecordError> {
+pub fn take<const COUNT: usize>(rest: &mut &[u8]) -> Result<[u8; COUNT], RecordError> {
     let (taken, left) = rest
         .split_first_chunk::<COUNT>()
         .ok_or(RecordError::Malformed)?;
     *rest = left;
     Ok(*taken)
+}
+
+/// Appends a record of a kind, whose body `write` appends.
+pub fn put(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = begin(out, kind);
+    write(out);
+    end(out, start);
 }
 
 /// Appends a head.

@@ -123,7 +123,17 @@ pub struct Recovered {
     pub damaged: BTreeMap<u16, Damage>,
 }
 
-/// Reads the log of a storage, and hands each frame of the shards to `visit`, with its number.
+/// What is handed out in the course of reading.
+#[derive(Debug)]
+pub enum Replay<'a> {
+    /// Where a shard stands at the beginning of the first segment that is read.
+    From(u16, &'a Stretch),
+    /// A frame.
+    Frame(Frame),
+}
+
+/// Reads the log of a storage, and hands each frame of the shards from segment `from` on to
+/// `visit`. Of earlier segments it reads the heads alone.
 ///
 /// # Errors
 ///
@@ -131,11 +141,13 @@ pub struct Recovered {
 pub fn recover(
     storage: &dyn Storage,
     owner: &Owner,
-    visit: &mut dyn FnMut(u64, Frame),
+    from: u64,
+    visit: &mut dyn FnMut(Replay<'_>),
 ) -> Result<Recovered, OpenError> {
     let mut reading = Reading {
         storage,
         owner,
+        from,
         visit,
         found: Recovered {
             segments: Vec::new(),
@@ -177,7 +189,8 @@ pub fn newest_epoch(storage: &dyn Storage, owner: &Owner) -> Result<Epoch, OpenE
 struct Reading<'a> {
     storage: &'a dyn Storage,
     owner: &'a Owner,
-    visit: &'a mut dyn FnMut(u64, Frame),
+    from: u64,
+    visit: &'a mut dyn FnMut(Replay<'_>),
     found: Recovered,
     /// Shards of which frames may be missing since this damage.
     unproven: BTreeMap<u16, Damage>,
@@ -267,6 +280,9 @@ impl Reading<'_> {
         let mut reader = Reader::new(Arc::clone(file), 0);
         loop {
             let offset = reader.offset();
+            if number < self.from && 0 < offset {
+                return Ok(Ended::Whole);
+            }
             let why = match reader.next(bytes) {
                 Ok(Some(Record::Head(head)))
                     if offset == 0 && self.is_cut_off(&head, file, bytes, later)? =>
@@ -366,7 +382,12 @@ impl Reading<'_> {
         bytes: u64,
         later: &[u64],
     ) -> Result<bool, OpenError> {
-        let Some(last) = self.found.segments.last() else {
+        let Some(last) = self
+            .found
+            .segments
+            .last()
+            .filter(|_| self.from < head.number)
+        else {
             return Ok(false);
         };
         let goes_on = (0_u16..).zip(head.shards.iter().zip(&self.found.shards));
@@ -392,15 +413,20 @@ impl Reading<'_> {
         if head.owner != *self.owner {
             return Err(OpenError::Foreign {
                 path: self.storage.path(&segment::name(head.number)),
-                found: describe(&head.owner),
-                wanted: describe(self.owner),
+                found: head.owner.to_string(),
+                wanted: self.owner.to_string(),
             });
         }
         self.found.epoch = self.found.epoch.max(head.epoch);
         self.found.mark = head.mark;
-        let is_oldest = self.found.segments.is_empty();
+        // What is not read is not known to be whole.
+        let is_oldest = self.found.segments.is_empty() || head.number <= self.from;
         let name = segment::name(head.number);
+        let is_first = is_oldest && self.from <= head.number;
         for (shard, stretch) in (0_u16..).zip(&head.shards) {
+            if is_first {
+                (self.visit)(Replay::From(shard, stretch));
+            }
             let known = &mut self.found.shards[usize::from(shard)];
             if is_oldest {
                 known.clone_from(stretch);
@@ -443,7 +469,7 @@ impl Reading<'_> {
         self.unproven.remove(&shard);
         known.first += 1;
         known.ends.advance(frame.origin(), frame.last());
-        (self.visit)(number, frame);
+        (self.visit)(Replay::Frame(frame));
     }
 
     /// Notes that frames of any shard may be missing.
@@ -540,16 +566,4 @@ impl Reading<'_> {
         }
         Ok(())
     }
-}
-
-fn describe(owner: &Owner) -> String {
-    let Owner {
-        database,
-        region,
-        shards,
-    } = owner;
-    format!(
-        "database {database}, region {}, {shards} shards",
-        region.id()
-    )
 }

@@ -62,15 +62,25 @@ impl Reader {
         self.offset
     }
 
-    /// The next record before `end`, if there is one. After an error it stays where it is.
+    /// The next record of a log before `end`, if there is one. After an error it stays where it is.
     pub fn next(&mut self, end: u64) -> Result<Option<Record>, ReadError> {
+        let (block, offset) = (self.block.clone(), self.offset);
+        let record = self.raw(end)?.map(record::read).transpose();
+        if record.is_err() {
+            (self.block, self.offset) = (block, offset);
+        }
+        Ok(record?)
+    }
+
+    /// Kind and body of the next record before `end`, if there is one.
+    pub fn raw(&mut self, end: u64) -> Result<Option<(u8, Bytes)>, ReadError> {
         let mut wanted = record::HEADER + 1;
         while self.offset < end {
             self.fill(wanted, end)?;
-            match record::read(&self.block) {
-                Ok((record, length)) => {
+            match record::open(&self.block) {
+                Ok((kind, body, length)) => {
                     self.skip(length);
-                    return Ok(Some(record));
+                    return Ok(Some((kind, body)));
                 }
                 Err(RecordError::Short(more)) => wanted = more,
                 Err(error) => return Err(error.into()),
@@ -150,8 +160,9 @@ fn batch_at(block: &Bytes, start: usize, offset: u64) -> Option<record::Batch> {
     if !block.get(start..)?.starts_with(&length) {
         return None;
     }
-    match record::read(&block.slice(start..)) {
-        Ok((Record::Batch(batch), _)) if batch.offset == offset => Some(batch),
+    let (kind, body, _) = record::open(&block.slice(start..)).ok()?;
+    match record::read((kind, body)) {
+        Ok(Record::Batch(batch)) if batch.offset == offset => Some(batch),
         _ => None,
     }
 }

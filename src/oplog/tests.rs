@@ -9,7 +9,7 @@ use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Vers
 use super::faulty::{Fate, FaultyDisk, Trouble};
 use super::journal::{Journal, Life};
 use super::record::Owner;
-use super::recover::{OpenError, Recovered, recover};
+use super::recover::{OpenError, Recovered, Replay, recover};
 use super::segment;
 
 const SHARDS: u16 = 2;
@@ -43,10 +43,16 @@ fn frame(shard: u16, number: u64) -> Frame {
 /// What is found, and the numbers of the frames of each shard.
 fn found(disk: &FaultyDisk) -> Result<(Recovered, Vec<Vec<u64>>), OpenError> {
     let mut frames = vec![Vec::new(); SHARDS.into()];
-    let recovered = recover(disk, &owner(), &mut |number, read| {
-        let shard = read.shard();
-        assert_eq!(read, frame(shard, number), "a frame is as it was written");
-        frames[usize::from(shard)].push(number);
+    let mut next = [0; SHARDS as usize];
+    let recovered = recover(disk, &owner(), 0, &mut |what| match what {
+        Replay::From(shard, stretch) => next[usize::from(shard)] = stretch.first,
+        Replay::Frame(read) => {
+            let shard = read.shard();
+            let number = next[usize::from(shard)];
+            assert_eq!(read, frame(shard, number), "a frame is as it was written");
+            frames[usize::from(shard)].push(number);
+            next[usize::from(shard)] += 1;
+        }
     })?;
     Ok((recovered, frames))
 }
@@ -57,6 +63,7 @@ fn begin(disk: &FaultyDisk, segment_bytes: u64) -> io::Result<Journal> {
         epoch: Epoch(recovered.epoch.0 + 1),
         mark: Time(1),
         segment_bytes,
+        snapshot: 0,
     };
     Journal::begin(Arc::new(disk.clone()), owner(), recovered, life)
 }
@@ -279,7 +286,7 @@ fn a_log_of_something_else_is_left_alone() {
         shards: 4,
         ..owner()
     };
-    let error = recover(&disk, &other, &mut |_, _| {}).expect_err("it is foreign");
+    let error = recover(&disk, &other, 0, &mut |_| {}).expect_err("it is foreign");
     let text = error.to_string();
     assert!(
         text.contains("2 shards") && text.contains("4 shards"),

@@ -11,6 +11,7 @@ use crate::durability::{Durability, Fsync};
 use crate::resp::ProtocolError;
 use crate::session::Client;
 use crate::shards::Shards;
+use crate::snapshot::Snapshots;
 
 /// Where the keys of one command may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub struct Server {
     pub shards: Arc<Shards>,
     /// What makes them durable, if anything does.
     pub durability: std::sync::OnceLock<Arc<Durability>>,
+    /// What makes snapshots of them, if anything does.
+    pub snapshots: std::sync::OnceLock<Arc<Snapshots>>,
     /// What is set.
     pub settings: RwLock<Settings>,
     /// Who is connected.
@@ -151,6 +154,7 @@ impl Server {
         Self {
             shards: Arc::new(shards),
             durability: std::sync::OnceLock::new(),
+            snapshots: std::sync::OnceLock::new(),
             settings: RwLock::new(settings),
             clients: DashMap::new(),
             regions: std::sync::OnceLock::new(),

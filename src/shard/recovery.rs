@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crdt::{Frame, Time, Version};
+use bytes::Bytes;
+use crdt::{Cursor, DecodeError, Frame, Piece, Time, Version};
 
 use super::Shard;
 use crate::oplog::record::Stretch;
@@ -45,11 +46,36 @@ impl Shard {
         }
     }
 
+    /// Takes in a piece of a snapshot.
+    pub fn restore(&mut self, piece: &Piece) -> Result<(), DecodeError> {
+        self.state.merge(piece, &Version::new())
+    }
+
+    /// Begins the replay, behind a snapshot: these are the last ops of each origin before it.
+    pub fn restored(&mut self, ends: &Version) {
+        self.delivery.recovered_up_to(ends);
+        if let Some(latest) = ends.iter().map(|(_, time)| time).max() {
+            self.clock.observe(latest);
+        }
+    }
+
+    /// Writes a piece of a snapshot.
+    pub fn snapshot_piece(&mut self, from: Cursor, bytes: usize) -> (Bytes, Option<Cursor>) {
+        self.seal();
+        self.state.piece(self.log.ends(), from, bytes)
+    }
+
+    /// Whether every other region has kept these ops.
+    pub fn all_have(&self, ops: &Version) -> bool {
+        self.delivery.all_have(ops)
+    }
+
     /// Ends the replay: the log goes on from what is on disk, and everything there is kept. No
     /// stamp that this life gives is up to `mark`.
     pub fn go_on(&mut self, stretches: VecDeque<Stretch>, mark: Time) {
         self.clock.observe(mark);
         self.log.go_on(stretches);
+        self.state.caught_up(self.log.ends());
         self.delivery.kept(self.delivery.applied_ops());
     }
 

@@ -1,11 +1,14 @@
 //! What was acknowledged is there after the process has ended, however it did.
 
 use std::fs;
+use std::time::Duration;
 
 use redis::Commands as _;
-use testing::{Client, Value};
+use testing::{Client, Value, wait_until};
 
 use crate::{Node, Regions};
+
+const SYNC_LIMIT: Duration = Duration::from_secs(15);
 
 /// One of each type, with deadlines.
 fn write_some(redis: &mut redis::Connection) {
@@ -195,4 +198,28 @@ fn damage_in_the_middle_stops_the_shard_that_it_is_in_and_says_where() {
         "{there} {refused}"
     );
     assert_eq!(fs::read(&path).unwrap(), bytes, "it is left as it is");
+}
+
+#[test]
+fn a_snapshot_stands_for_the_log_before_it() {
+    let mut node = Node::with("dir = 'data'");
+    write_some(&mut node.connect());
+    let mut redis = node.raw();
+    for round in 0..3 {
+        assert_eq!(redis.run(&["SAVE"]), Value::Simple(b"OK".to_vec()));
+        redis.run(&["SET", "round", &round.to_string()]);
+    }
+    let waited = redis.run(&["WAITAOF", "1", "0", "10000"]);
+    assert_eq!(waited, Value::Array(vec![Value::Int(1), Value::Int(0)]));
+    let names = |folder| {
+        let entries = fs::read_dir(node.0.folder().join("data").join(folder)).unwrap();
+        entries.count()
+    };
+    let is_cut = wait_until(SYNC_LIMIT, || (names("snapshot"), names("log")) == (1, 1));
+    assert!(is_cut, "{} segments", names("log"));
+    node.0.kill();
+    node.0.start_again().unwrap();
+    let mut redis = node.connect();
+    check_all_there(&mut redis);
+    assert_eq!(redis.get::<_, u64>("round").unwrap(), 2);
 }

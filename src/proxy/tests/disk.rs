@@ -35,7 +35,7 @@ fn node_on(disk: &FaultyDisk, fsync: Fsync) -> (Arc<Server>, SocketAddr, Syncing
         Origin::new(region, epoch),
         |identity, seed| Shard::with_peers(identity, seed, 1, peers.clone()),
         |server| {
-            let durability = Arc::new(store.go_on(&server.shards, epoch, fsync).unwrap());
+            let durability = Arc::new(store.go_on(&server.shards, epoch, fsync).unwrap().0);
             syncing = Some(durability.start(Arc::clone(&server.shards)).unwrap());
             server.durability.set(durability).unwrap();
         },

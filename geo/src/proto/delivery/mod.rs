@@ -328,6 +328,28 @@ impl Delivery {
         self.announced_is_old = true;
     }
 
+    /// The same of all ops up to these.
+    pub fn recovered_up_to(&mut self, ops: &Version) {
+        for (origin, time) in ops.iter() {
+            self.notice(origin);
+            self.version.advance(origin, time);
+            self.deps.advance(origin, time);
+        }
+        self.generation += 1;
+        self.stable_is_old = true;
+        self.announced_is_old = true;
+    }
+
+    /// Whether every other region has said that it keeps all ops up to these.
+    pub fn all_have(&self, ops: &Version) -> bool {
+        let has = |heartbeat: &Heartbeat| {
+            let kept = heartbeat.kept();
+            ops.iter().all(|(origin, time)| time <= kept.get(origin))
+        };
+        self.others()
+            .all(|&region| self.latest_of(region).is_some_and(has))
+    }
+
     /// Notes what of the ops that are applied is kept. From then on no others count as kept.
     pub fn kept(&mut self, ops: Version) {
         self.kept = Some(ops);
