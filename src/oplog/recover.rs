@@ -158,6 +158,7 @@ pub fn recover(
             damaged: BTreeMap::new(),
         },
         unproven: BTreeMap::new(),
+        above: vec![0; owner.shards.into()],
     };
     reading.run()?;
     Ok(reading.found)
@@ -194,6 +195,8 @@ struct Reading<'a> {
     found: Recovered,
     /// Shards of which frames may be missing since this damage.
     unproven: BTreeMap<u16, Damage>,
+    /// By shard, a number above those of all its frames that anything tells of.
+    above: Vec<u64>,
 }
 
 /// How reading a segment has ended.
@@ -235,6 +238,13 @@ impl Reading<'_> {
         }
         let unproven = std::mem::take(&mut self.unproven);
         self.found.damaged.extend(unproven);
+        for &shard in self.found.damaged.keys() {
+            // What is missing stays missing: the heads of later lives show the gap, also where the
+            // damage itself does not say that this shard has lost anything.
+            let shard = usize::from(shard);
+            let known = &mut self.found.shards[shard];
+            known.first = known.first.max(self.above[shard]) + 1;
+        }
         Ok(())
     }
 
@@ -427,6 +437,8 @@ impl Reading<'_> {
             if is_first {
                 (self.visit)(Replay::From(shard, stretch));
             }
+            let above = &mut self.above[usize::from(shard)];
+            *above = stretch.first.max(*above);
             let known = &mut self.found.shards[usize::from(shard)];
             if is_oldest {
                 known.clone_from(stretch);
@@ -452,6 +464,8 @@ impl Reading<'_> {
 
     fn frame(&mut self, number: u64, frame: Frame) {
         let shard = frame.shard();
+        let above = &mut self.above[usize::from(shard)];
+        *above = (number + 1).max(*above);
         if self.found.damaged.contains_key(&shard) {
             return;
         }

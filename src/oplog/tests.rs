@@ -244,6 +244,38 @@ fn a_bit_that_flips_costs_no_more_than_the_shard_that_it_was_in_and_never_goes_u
 }
 
 #[test]
+fn later_lives_know_of_damage_that_they_have_not_seen_happen() {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, 1 << 20).expect("there is room");
+    for shard in [0, 1, 1, 0, 0] {
+        push(&mut journal, shard);
+        journal.write().expect("there is room");
+        sync(&mut journal);
+    }
+    let name = segment::name(1);
+    let mut unproven = 0;
+    for bit in 0..disk.content(&name).len() as u64 * 8 {
+        let copy = disk.after_crash(disk.steps(), |_| Fate::Happened);
+        copy.flip(&name, bit);
+        let Ok((first, _)) = found(&copy) else {
+            continue;
+        };
+        for _ in 0..2 {
+            let mut journal = begin(&copy, 1 << 20).expect("there is room");
+            for shard in (0..SHARDS).filter(|shard| !first.damaged.contains_key(shard)) {
+                push(&mut journal, shard);
+            }
+            journal.write().expect("there is room");
+            sync(&mut journal);
+        }
+        let (again, _) = found(&copy).expect("it can be opened");
+        assert_eq!(first.damaged, again.damaged, "bit {bit}");
+        unproven += usize::from(first.damaged.contains_key(&1));
+    }
+    assert!(0 < unproven, "the second shard has lost frames at times");
+}
+
+#[test]
 fn a_segment_that_was_cut_short_or_is_missing_is_noticed() {
     let (disk, name) = two_lives();
     let bytes = disk.content(&name).len() as u64;
