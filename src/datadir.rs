@@ -48,7 +48,7 @@ impl DataDir {
             let path = at.to_owned();
             |error| DirError::Io { path, error }
         };
-        fs::create_dir_all(path).map_err(failed(path))?;
+        create(path).map_err(failed(path))?;
         let name = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -84,6 +84,24 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes a folder and those that it is in, so that they are there after a crash.
+fn create(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent().filter(|_| !path.is_dir()) else {
+        return Ok(());
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    create(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
 }
 
 #[cfg(test)]

@@ -107,6 +107,12 @@ impl Journal {
             file: found.file,
         });
         let segments: VecDeque<Segment> = segments.collect();
+        // A life that was killed may have left what the system has and the disk has not. The head
+        // says that all before it is synced.
+        for segment in &segments {
+            segment.file.sync()?;
+        }
+        storage.sync_folder(segment::FOLDER)?;
         let number = segments.back().map_or(1, |last| last.number + 1);
         let mut journal = Self {
             storage,

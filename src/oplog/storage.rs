@@ -112,7 +112,12 @@ impl Storage for Disk {
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        File::open(self.at(folder))?.sync_all()
+        let path = self.at(folder);
+        if path.is_dir() {
+            File::open(path)?.sync_all()?;
+        }
+        // The folder itself may be new.
+        File::open(&self.root)?.sync_all()
     }
 
     fn path(&self, name: &str) -> String {

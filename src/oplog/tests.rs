@@ -276,6 +276,41 @@ fn later_lives_know_of_damage_that_they_have_not_seen_happen() {
 }
 
 #[test]
+fn what_a_killed_life_has_left_to_the_system_is_synced_before_the_next_builds_on_it() {
+    let disk = FaultyDisk::default();
+    let mut killed = begin(&disk, 1).expect("there is room");
+    for shard in [0, 1] {
+        push(&mut killed, shard);
+        killed.write().expect("there is room");
+    }
+    let start = disk.steps();
+    let mut next = begin(&disk, 1 << 20).expect("there is room");
+    let begun = disk.steps();
+    push(&mut next, 0);
+    next.write().expect("there is room");
+    for steps in start..=disk.steps() {
+        let open = disk.unsynced(steps);
+        for choice in 0..1_u32 << open.len() {
+            let happened = |at| {
+                let place = open.iter().position(|&(step, _)| step == at);
+                choice >> place.expect("it was open") & 1 == 1
+            };
+            let left = disk.after_crash(steps, |at| {
+                if happened(at) {
+                    Fate::Happened
+                } else {
+                    Fate::Lost
+                }
+            });
+            let (recovered, frames) = found(&left).expect("it can be opened");
+            assert!(recovered.damaged.is_empty(), "{steps}: {recovered:?}");
+            let kept = frames.iter().all(|numbers| !numbers.is_empty());
+            assert!(steps < begun || kept, "{steps}: {frames:?}");
+        }
+    }
+}
+
+#[test]
 fn a_segment_that_was_cut_short_or_is_missing_is_noticed() {
     let (disk, name) = two_lives();
     let bytes = disk.content(&name).len() as u64;
