@@ -30,10 +30,20 @@ use crate::shards::Shards;
 /// Between two syncs under `everysec`, and between two tries to write.
 const EVERY: Duration = Duration::from_secs(1);
 /// Between two syncs under `no`.
-const SELDOM_MS: u64 = 30_000;
+const SELDOM_NS: u64 = 30_000_000_000;
 /// How far ahead of now the mark of the clock is set: past the next sync, and not so far that other
 /// regions would hold back for long what a life writes that follows a crash at once.
-pub const MARK_AHEAD_MS: u64 = 1_500;
+const MARK_AHEAD_MS: u64 = 1_500;
+/// How far the mark is set ahead of the last stamp where that is ahead of now, as it is after a
+/// crash: such stamps do not follow the clock but count up, 65,536 a millisecond. Little, for what
+/// a life does not use of it the next begins with: the clock would run away from a node that
+/// crashes again and again.
+const MARK_BEYOND_MS: u64 = 50;
+
+/// The mark of the clock for what follows `now_ms`, if the last stamp so far was `latest`.
+pub fn mark_after(now_ms: u64, latest: Time) -> Time {
+    Time::from_ms((now_ms + MARK_AHEAD_MS).max(latest.ms() + MARK_BEYOND_MS))
+}
 
 /// How safe a write is before its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +104,7 @@ struct Writing {
     unsynced: Vec<bool>,
     /// The latest time in what was written.
     latest: Time,
-    last_sync_ms: u64,
+    last_sync_ns: u64,
 }
 
 /// See the module.
@@ -110,8 +120,9 @@ pub struct Durability {
     wanted: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
-    /// What the synced mark allows.
+    /// The synced mark, and the latest time in what was written.
     mark_ms: AtomicU64,
+    latest_ms: AtomicU64,
     is_in_trouble: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     /// Wakes who waits for a sync.
@@ -136,11 +147,12 @@ impl Durability {
         let goes_on = 1 < journal.segments();
         Self {
             mark_ms: AtomicU64::new(journal.synced_mark().ms()),
+            latest_ms: AtomicU64::new(latest.ms()),
             writing: Mutex::new(Writing {
                 journal,
                 unsynced: vec![false; shards],
                 latest,
-                last_sync_ms: clock::now_ms(),
+                last_sync_ns: clock::monotonic_ns(),
             }),
             syncing: Mutex::new(()),
             fsync: AtomicU8::new(fsync as u8),
@@ -188,11 +200,12 @@ impl Durability {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         if self.fsync() != Fsync::Always {
             self.write(shards, number)?;
-            let now_ms = clock::now_ms();
-            if self.fsync() == Fsync::No || now_ms < self.mark_ms.load(Ordering::Acquire) {
+            let latest_ms = self.latest_ms.load(Ordering::Acquire);
+            let mark_ms = self.mark_ms.load(Ordering::Acquire);
+            if self.fsync() == Fsync::No || latest_ms < mark_ms {
                 return Ok(());
             }
-            // Its stamp is one that a crash might give to a later write: first the mark is raised.
+            // A write that follows a crash might get an earlier stamp: first the mark is raised.
         }
         self.wait_for(number).await
     }
@@ -262,6 +275,7 @@ impl Durability {
             }
         }
         self.put(&mut writing, shards)?;
+        self.latest_ms.store(writing.latest.ms(), Ordering::Release);
         self.written.fetch_max(asked, Ordering::AcqRel);
         Ok(())
     }
@@ -394,19 +408,22 @@ impl Durability {
         let asked = self.asked.load(Ordering::Acquire);
         let kept = writing.gather_all(shards);
         let is_wanted = self.synced.load(Ordering::Acquire) < self.wanted.load(Ordering::Acquire);
-        if kept.is_empty() && writing.journal.waiting() == 0 && !is_wanted {
+        let is_idle = kept.is_empty() && writing.journal.waiting() == 0 && !is_wanted;
+        if is_idle && !is_last {
             return;
         }
         if writing.write_marked(self, shards, now_ms, is_last).is_err() {
             return;
         }
+        self.latest_ms.store(writing.latest.ms(), Ordering::Release);
         self.written.fetch_max(asked, Ordering::AcqRel);
         self.recover();
-        let is_seldom = self.fsync() == Fsync::No && now_ms < writing.last_sync_ms + SELDOM_MS;
+        let now_ns = clock::monotonic_ns();
+        let is_seldom = self.fsync() == Fsync::No && now_ns < writing.last_sync_ns + SELDOM_NS;
         if is_seldom && !is_wanted && !is_last {
             return;
         }
-        writing.last_sync_ms = now_ms;
+        writing.last_sync_ns = now_ns;
         writing.unsynced.fill(false);
         let sync = writing.journal.sync();
         drop(writing);
@@ -484,7 +501,7 @@ impl Writing {
         self.journal.set_mark(if is_last {
             self.latest
         } else {
-            Time::from_ms(now_ms.max(self.latest.ms()) + MARK_AHEAD_MS)
+            mark_after(now_ms, self.latest)
         });
         if let Err(error) = self.journal.write_batch() {
             return Err(durability.fail("Errors writing to the op log", &error, false));

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crdt::{Epoch, Time};
+use crdt::Epoch;
 
 use crate::clock;
 use crate::datadir::{DataDir, DirError};
-use crate::durability::{Durability, Fsync, MARK_AHEAD_MS};
+use crate::durability::{Durability, Fsync, mark_after};
 use crate::limits;
 use crate::oplog::journal::{Journal, Life};
 use crate::oplog::record::{Owner, Stretch};
@@ -105,7 +105,7 @@ impl Store {
         }
         let life = Life {
             epoch,
-            mark: Time::from_ms(clock::now_ms() + MARK_AHEAD_MS).max(mark),
+            mark: mark_after(clock::now_ms(), mark),
             segment_bytes: limits::SEGMENT_BYTES,
             snapshot: from,
         };

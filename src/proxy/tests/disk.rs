@@ -3,25 +3,38 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crdt::{Origin, Region};
+use crdt::{Epoch, Origin, Region, Time};
 
 use super::*;
+use crate::clock;
 use crate::durability::{Fsync, Syncing};
 use crate::limits;
 use crate::oplog::Budget;
 use crate::oplog::faulty::{Fate, FaultyDisk, Trouble};
+use crate::oplog::journal::{Journal, Life};
 use crate::oplog::record::Owner;
+use crate::oplog::recover::recover;
 use crate::shard::Peers;
 use crate::store::Store;
 
+fn owner() -> Owner {
+    Owner {
+        database: "test".to_owned(),
+        region: Region::new(1).unwrap(),
+        shards: 4,
+    }
+}
+
+/// The latest time of an op issued by a node.
+fn latest(server: &Server) -> Time {
+    let written = (0..4).map(|index| server.shards.with(index, |shard| shard.written()));
+    written.max().unwrap()
+}
+
 /// A node that keeps what it has on a disk, and its thread that syncs.
 fn node_on(disk: &FaultyDisk, fsync: Fsync) -> (Arc<Server>, SocketAddr, Syncing) {
-    let region = Region::new(1).unwrap();
-    let owner = Owner {
-        database: "test".to_owned(),
-        region,
-        shards: 4,
-    };
+    let owner = owner();
+    let region = owner.region;
     let store = Store::on(Arc::new(disk.clone()), owner);
     let epoch = store.epoch().unwrap();
     let peers = Peers {
@@ -135,4 +148,124 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     }
     assert_eq!(disk.steps(), steps, "nothing was tried again");
     client.check("GET k", "$1\r\nw\r\n");
+}
+
+#[test]
+fn a_blocked_client_and_who_serves_it_are_answered_when_both_writes_are_synced() {
+    for waits_for_pusher in [true, false] {
+        let disk = FaultyDisk::default();
+        let (_, address, _syncing) = node_on(&disk, Fsync::Always);
+        let (mut blocked, mut pusher) = (Client::connect(address), Client::connect(address));
+        blocked.send("BLPOP l 0");
+        wait_until(|| pusher.ask("INFO clients").contains("blocked_clients:1"));
+        pusher.send("RPUSH l a b");
+        if waits_for_pusher {
+            pusher.until(":2\r\n");
+        } else {
+            blocked.until("$1\r\na\r\n");
+        }
+        let left = after_crash(&disk, Fate::Lost);
+        let (_, address, _syncing) = node_on(&left, Fsync::Always);
+        Client::connect(address).check("LRANGE l 0 -1", "*1\r\n$1\r\nb\r\n");
+    }
+}
+
+#[test]
+fn a_blocked_client_whose_element_cannot_be_synced_is_told() {
+    let disk = FaultyDisk::default();
+    let (_, address, _syncing) = node_on(&disk, Fsync::Always);
+    let (mut blocked, mut pusher) = (Client::connect(address), Client::connect(address));
+    blocked.send("BLPOP l 0");
+    wait_until(|| pusher.ask("INFO clients").contains("blocked_clients:1"));
+    disk.trouble(Trouble {
+        sync_fails: true,
+        ..Trouble::default()
+    });
+    pusher.send("RPUSH l a");
+    for client in [&mut pusher, &mut blocked] {
+        let told = client.until("never");
+        assert!(told.starts_with("-MISCONF Errors syncing"), "{told}");
+    }
+}
+
+#[test]
+fn when_syncs_get_seldom_or_frequent_under_load_nothing_acknowledged_is_lost_and_nobody_hangs() {
+    let disk = FaultyDisk::default();
+    let (_, address, _syncing) = node_on(&disk, Fsync::No);
+    let (mut client, mut other) = (Client::connect(address), Client::connect(address));
+    for round in 0..30 {
+        let fsync = ["always", "everysec", "no"][round % 3];
+        for writer in [&mut client, &mut other] {
+            writer.send(&format!("SADD s {round}"));
+        }
+        client.until("\r\n");
+        other.until("\r\n");
+        client.check(&format!("CONFIG SET appendfsync {fsync}"), "+OK\r\n");
+        client.send(&format!("RPUSH l {round}"));
+        client.until(&format!(":{}\r\n", round + 1));
+        let fate = if fsync == "always" {
+            Fate::Lost
+        } else {
+            Fate::Happened
+        };
+        let (_, address, _syncing) = node_on(&after_crash(&disk, fate), Fsync::No);
+        let mut again = Client::connect(address);
+        for count in ["LLEN l", "SCARD s"] {
+            again.check(count, &format!(":{}\r\n", round + 1));
+        }
+    }
+}
+
+#[test]
+fn a_node_that_crashes_again_and_again_does_not_run_ahead_of_its_clock() {
+    let mut disk = FaultyDisk::default();
+    for life in 1..=10 {
+        let (server, address, _syncing) = node_on(&disk, Fsync::Always);
+        Client::connect(address).check("INCR n", &format!(":{life}\r\n"));
+        let ahead_ms = latest(&server).ms().saturating_sub(clock::now_ms());
+        assert!(ahead_ms <= 3_000, "life {life} is {ahead_ms} ms ahead");
+        disk = after_crash(&disk, Fate::Happened);
+    }
+}
+
+#[test]
+fn a_stamp_far_ahead_of_the_clock_is_not_given_again_though_its_op_is_lost() {
+    let disk = FaultyDisk::default();
+    let (server, address, _syncing) = node_on(&disk, Fsync::EverySecond);
+    let ahead = Time::from_ms(clock::now_ms() + 20_000);
+    for index in 0..4 {
+        server.shards.with(index, |shard| shard.heartbeat(ahead));
+    }
+    Client::connect(address).check("SET k v", "+OK\r\n");
+    let before = latest(&server);
+    let left = after_crash(&disk, Fate::Lost);
+    let (server, address, _syncing) = node_on(&left, Fsync::EverySecond);
+    Client::connect(address).check("SET k w", "+OK\r\n");
+    assert!(
+        before < latest(&server),
+        "a later write is not an earlier one"
+    );
+}
+
+#[test]
+fn a_life_after_the_clock_was_set_back_has_a_later_epoch_and_later_stamps() {
+    let disk = FaultyDisk::default();
+    let recovered = recover(&disk, &owner(), 0, &mut |_| {}).unwrap();
+    let future_ms = clock::now_ms() + 3_600_000;
+    let life = Life {
+        epoch: Epoch(future_ms),
+        mark: Time::from_ms(future_ms),
+        segment_bytes: 1 << 20,
+        snapshot: 0,
+    };
+    drop(Journal::begin(Arc::new(disk.clone()), owner(), recovered, life).unwrap());
+    for (life, fsync) in (1..).zip([Fsync::Always, Fsync::EverySecond, Fsync::No]) {
+        let (server, address, _syncing) = node_on(&disk, fsync);
+        let epoch = server.shards.with(0, |shard| shard.origin().epoch);
+        assert_eq!(epoch, Epoch(future_ms + life));
+        for _ in 0..3 {
+            Client::connect(address).check("SET k v", "+OK\r\n");
+        }
+        assert!(Time::from_ms(future_ms) < latest(&server));
+    }
 }
