@@ -10,6 +10,7 @@ mod expiry;
 mod geo_sync;
 mod hashes;
 mod imports;
+mod kills;
 mod lists;
 mod outages;
 mod playground;
