@@ -307,6 +307,17 @@ impl Durability {
         refusal
     }
 
+    /// Ends this life: who still writes gets no reply that says so.
+    fn end(&self) {
+        let _writing = self.writing.lock();
+        *self.trouble.lock() = Some(Trouble {
+            why: "the node has stopped".into(),
+            lasts: true,
+        });
+        self.is_in_trouble.store(true, Ordering::Relaxed);
+        self.settled.notify_waiters();
+    }
+
     /// Whether nothing will ever be written again in this life.
     fn is_over(&self) -> bool {
         let trouble = self.trouble.lock();
@@ -510,7 +521,8 @@ impl Writing {
     }
 }
 
-/// The thread that syncs. When this is dropped, everything is written and synced, and it ends.
+/// The thread that syncs. When this is dropped, everything is written and synced, and it ends;
+/// nothing is kept after that, so nothing is acknowledged.
 #[derive(Debug)]
 pub struct Syncing {
     durability: Arc<Durability>,
@@ -525,5 +537,6 @@ impl Drop for Syncing {
         {
             tracing::error!("the thread that syncs the op log has panicked");
         }
+        self.durability.end();
     }
 }

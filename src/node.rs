@@ -96,9 +96,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         }
         Ok(())
     });
-    // Everything is written and synced before the directory is another's.
     drop(keeping);
-    drop(store);
+    // The directory is ours until the process is gone: a connection may still be at something.
+    std::mem::forget(store);
     tracing::info!("stopped");
     ended
 }
