@@ -153,12 +153,14 @@ fn spop(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
     .concat();
     let size = redis.main.run(&["SCARD".as_bytes(), &key]).int();
     let own = ours.main.run(&command);
-    let asked = command
-        .get(2)
-        .map(|count| String::from_utf8_lossy(count).parse::<i64>());
+    let asked = command.get(2).map(|count| {
+        let text = String::from_utf8_lossy(count);
+        // `+1` is a number to Rust, and none to Redis.
+        text.parse().ok().filter(|n: &i64| n.to_string() == text)
+    });
     let judged = match (size, &asked) {
         (Some(size), None) => Some(size.min(1)),
-        (Some(size), Some(Ok(count))) if 0 <= *count => Some(size.min(*count)),
+        (Some(size), Some(Some(count))) if 0 <= *count => Some(size.min(*count)),
         _ => None,
     };
     let Some(expected) = judged else {
