@@ -217,7 +217,7 @@ impl Import<'_> {
             let payload = rdb::seal(entry.of, entry.bytes, rdb::VERSION_MAX);
             let ends_at_ms = entry.ends_at_ms.unwrap_or(0).to_string();
             self.restore(&entry.key, &ends_at_ms, &payload, entry.of.name());
-            self.settle(target::WAITING_MAX)?;
+            self.make_room()?;
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Import<'_> {
         for piece in pieces {
             for words in pieces::commands(&entry.key, &piece, clock::now_ms()) {
                 self.target.put(&words, Sent::Rest);
-                self.settle(target::WAITING_MAX)?;
+                self.make_room()?;
             }
         }
         if let Some(ms) = entry.ends_at_ms {
@@ -265,8 +265,15 @@ impl Import<'_> {
         self.settle(0)
     }
 
-    /// Sends what has gathered, if it is enough, and takes replies until only so many are waited
-    /// for.
+    /// Sends what has gathered, once it is enough.
+    fn make_room(&mut self) -> Result<(), ImportError> {
+        if self.target.is_full() {
+            self.settle(Target::LOW)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what has gathered, and takes replies until only so many are waited for.
     fn settle(&mut self, waiting: usize) -> Result<(), ImportError> {
         let address = &self.options.address;
         loop {

@@ -13,8 +13,9 @@ use super::ImportError;
 use crate::limits::KIB;
 use crate::resp::encode;
 
-/// Replies that are waited for while more is sent.
-pub(super) const WAITING_MAX: usize = 512;
+/// Replies that may be waited for; past it, half of them are taken, so that what is sent meanwhile
+/// goes many at a time.
+const WAITING_MAX: usize = 512;
 /// Bytes of commands that gather before they are sent.
 const GATHERED_BYTES_MAX: usize = 256 * KIB;
 /// Bytes of a reply: nothing that we ask has a longer one.
@@ -96,14 +97,21 @@ impl Target {
         self.waiting.push_back(about);
     }
 
-    /// Sends what has gathered, if it is much or all is to be settled. Returns a reply and what it
-    /// is about while more than `waiting` are waited for: an error without its sign, if it is one.
+    /// Whether no more should be put before replies are taken, down to [`Self::LOW`].
+    pub(super) fn is_full(&self) -> bool {
+        WAITING_MAX < self.waiting.len() || GATHERED_BYTES_MAX <= self.gathered.len()
+    }
+
+    /// How many replies may be waited for after a full target was settled.
+    pub(super) const LOW: usize = WAITING_MAX / 2;
+
+    /// Sends what has gathered, and returns a reply with what it is about while more than `waiting`
+    /// are waited for: an error without its sign, if it is one.
     pub(super) fn settle(
         &mut self,
         waiting: usize,
     ) -> Result<Option<(Sent, Option<String>)>, TargetError> {
-        let much = GATHERED_BYTES_MAX <= self.gathered.len();
-        if much || self.waiting.len() > waiting {
+        if !self.gathered.is_empty() {
             self.stream.get_mut().write_all(&self.gathered)?;
             self.gathered.clear();
         }
