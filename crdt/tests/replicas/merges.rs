@@ -1,6 +1,6 @@
 //! Regions that take in each other's state, where each has collected in its own time.
 
-use crdt::{Attached, Deadline, Epoch, Origin, Region, Time, Version};
+use crdt::{Attached, Deadline, End, Epoch, Origin, Region, Time, Version};
 
 use crate::cluster::Intent;
 use crate::cluster::pieces::check_same;
@@ -192,6 +192,34 @@ fn merge_of_siblings() {
         assert_eq!(story.look(region).kind, None, "at {region}");
     }
     story.cluster.converge();
+}
+
+/// A piece has the whole of an op that removes and adds, and the op is applied again.
+#[test]
+fn an_op_that_removes_and_adds_again() {
+    let push = || Intent::Push(End::Tail, b"e".to_vec());
+    let field = || Intent::FieldSet(X, b"f".to_vec(), Attached::Nothing);
+    let add = || Intent::FieldAdd(X, 2);
+    let score = || Intent::ScoreAdd(X, 0.5);
+    for write in [
+        push(),
+        field(),
+        add(),
+        score(),
+        Intent::MemberAdd(X),
+        set("a"),
+        append("b"),
+    ] {
+        let mut story = Story::new();
+        story.run(0, write.clone());
+        story.cluster.begin_snapshot(0, usize::MAX);
+        story.transact(0, vec![write.clone(), Intent::Delete, write]);
+        let digest = story.cluster.replicas[0].state.digest();
+        story.cluster.go_on();
+        assert_eq!(story.cluster.replicas[0].state.digest(), digest);
+        story.run(0, Intent::Flush).sync();
+        story.cluster.converge();
+    }
 }
 
 /// Merging twice, with oneself and in turns, changes nothing.

@@ -28,7 +28,7 @@ impl Story {
         self.transact(region, vec![intent])
     }
 
-    fn transact(&mut self, region: usize, intents: Vec<Intent>) -> &mut Self {
+    pub(crate) fn transact(&mut self, region: usize, intents: Vec<Intent>) -> &mut Self {
         self.transact_at(region, BEFORE_ALL_DEADLINES, intents)
     }
 

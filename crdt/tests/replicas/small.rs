@@ -1,5 +1,6 @@
 //! Small scope, all of it: three regions and a few ops on one key, whatever each op had seen, in
-//! every order of arrival, collected at every step or at the end, for every pair of types.
+//! every order of arrival, collected at every step or at the end, for every pair of types; and
+//! where one region collects at every step, and in the end they take in each other's state.
 //!
 //! Two ops run always; `MERIDIAN_SMALL_OPS` says how many at most. Three take minutes with
 //! optimisation, four hours.
@@ -119,22 +120,54 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
     all
 }
 
+/// What is collected at every step.
+#[derive(Clone, Copy, Debug)]
+enum Collects {
+    Nothing,
+    Everywhere,
+    /// In the first region only.
+    There,
+}
+
+impl Collects {
+    fn at(self, cluster: &mut Cluster, region: usize) {
+        let here = match self {
+            Self::Nothing => false,
+            Self::Everywhere => true,
+            Self::There => region == 0,
+        };
+        if here {
+            cluster.settle(region, usize::MAX);
+            cluster.replicas[region].check();
+        }
+    }
+}
+
+/// Takes in what another region holds until all have all.
+fn exchange(cluster: &mut Cluster, collects: Collects) {
+    for (region, from) in [(0, 1), (2, 0), (1, 2), (0, 2)] {
+        cluster.merge(region, from, 1);
+        cluster.replicas[region].check();
+        collects.at(cluster, region);
+    }
+}
+
 /// Runs a scenario; the cluster compares with the model at every step.
-fn run(ops: &[Op], plan: &Plan, collects: bool) {
+fn run(ops: &[Op], plan: &[Vec<(usize, usize)>], collects: Collects) {
     let mut cluster = Cluster::new(REGIONS as u8);
     for (at, deliveries) in plan.iter().enumerate() {
         for &(region, op) in deliveries {
             cluster.deliver_from(region, ops[op].region);
             cluster.replicas[region].check();
-            if collects {
-                cluster.settle(region, usize::MAX);
-                cluster.replicas[region].check();
-            }
+            collects.at(&mut cluster, region);
         }
         if let Some(Op { region, intent, .. }) = ops.get(at) {
             cluster.transact(*region, (0, 0), &[(0, intent.clone())]);
             cluster.replicas[*region].check();
         }
+    }
+    if plan.len() == ops.len() {
+        exchange(&mut cluster, collects);
     }
     cluster.converge();
 }
@@ -147,10 +180,15 @@ fn explore(ops: &mut Vec<Op>, alphabet: &[Intent], most: usize) -> usize {
         plans.insert(plan(ops, &ranks));
     }
     for plan in &plans {
-        for collects in [false, true] {
+        for collects in [Collects::Nothing, Collects::Everywhere] {
             run(ops, plan, collects);
             count += 1;
         }
+    }
+    let by_state: BTreeSet<_> = plans.iter().map(|plan| &plan[..ops.len()]).collect();
+    for plan in by_state {
+        run(ops, plan, Collects::There);
+        count += 1;
     }
     if ops.len() == most {
         return count;

@@ -124,8 +124,11 @@ impl Cluster {
     /// A region takes in all that another holds, by state: the keys of which sums differ.
     pub(crate) fn merge(&mut self, region: usize, from: usize, budget: usize) {
         let [own, other] = [region, from].map(|at| &self.replicas[at]);
+        if other.is_ahead() {
+            return;
+        }
         let (differing, equal) = compare(&own.state, &other.state);
-        let theirs = other.version.clone();
+        let (theirs, was_ahead) = (other.version.clone(), own.is_ahead());
         let cursor = Cursor::over(differing);
         let pieces = pieces(&other.state, &theirs, cursor, budget);
         let model = other.model.clone();
@@ -142,13 +145,16 @@ impl Cluster {
         replica.model.merge(&replica.version, &model, &theirs);
         replica.version.join(&theirs);
         replica.state.caught_up(&replica.version);
-        assert!(!replica.state.is_ahead());
+        assert!(!replica.is_ahead() || was_ahead);
         replica.clock.observe(latest);
     }
 
     /// A region begins a snapshot.
     pub(crate) fn begin_snapshot(&mut self, region: usize, budget: usize) {
         let replica = &mut self.replicas[region];
+        if replica.is_ahead() || replica.catch_up.is_some() {
+            return;
+        }
         replica.snapshot = Some(Snapshot {
             first: replica.version.clone(),
             cursor: replica.state.walk(),
