@@ -10,6 +10,14 @@ use crate::prefetch::prefetch;
 /// A cell without a place: no place is so high.
 const EMPTY: u64 = u64::MAX;
 
+/// How far from its home a cell may be put. Hashes at random stay far below that; those that come
+/// in their order, as out of a walk, pile up where the low ones belong, until there are as many
+/// cells as will be needed for all.
+const FAR: usize = 4_096;
+
+/// Cells for each place, at most, that are had because others were put too far.
+const CELLS_EACH_MAX: usize = 4_096;
+
 /// Cells that a step of a walk looks at, about.
 const STEP: usize = 64;
 
@@ -51,7 +59,10 @@ impl Index {
         if self.cells.len() * 5 < count * 6 {
             self.resize((self.cells.len() * 4 / 3).max(CELLS_MIN));
         }
-        self.put(tag(hash) << 32 | u64::from(place));
+        let cell = tag(hash) << 32 | u64::from(place);
+        while !self.put(cell, self.far(count)) {
+            self.resize(self.cells.len() * 2);
+        }
     }
 
     /// Removes a place, after which `count` are left.
@@ -130,16 +141,32 @@ impl Index {
     fn resize(&mut self, cells: usize) {
         let old = std::mem::replace(&mut self.cells, vec![EMPTY; cells].into());
         for &cell in old.iter().filter(|&&cell| cell != EMPTY) {
-            self.put(cell);
+            self.put(cell, usize::MAX);
         }
     }
 
-    fn put(&mut self, cell: u64) {
+    /// How far is too far: nothing where hashes are so alike that more cells do not help.
+    const fn far(&self, count: usize) -> usize {
+        if self.cells.len() / CELLS_EACH_MAX < count {
+            FAR
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Puts a cell into the first place from its home on that is empty, unless that is too far.
+    fn put(&mut self, cell: u64, far: usize) -> bool {
         let mut at = self.home(cell >> 32);
+        let mut steps = 0;
         while self.cells[at] != EMPTY {
             at = self.after(at);
+            steps += 1;
+            if far < steps {
+                return false;
+            }
         }
         self.cells[at] = cell;
+        true
     }
 
     /// Where a hash belongs.
@@ -173,6 +200,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// As when a snapshot is read.
+    #[test]
+    fn hashes_in_their_order_do_not_pile_up() {
+        const COUNT: u32 = 100_000;
+        let mut index = Index::default();
+        let (mut filled, mut longest) = (0, 0);
+        for place in 0..COUNT {
+            let hash = u64::from(place) * (u64::MAX / u64::from(COUNT));
+            index.insert(hash, place, place as usize + 1);
+        }
+        for &cell in &index.cells {
+            filled = if cell == EMPTY { 0 } else { filled + 1 };
+            longest = filled.max(longest);
+        }
+        assert!(longest <= 2 * FAR, "{longest} in a row");
+        assert!(index.cells.len() <= 3 * COUNT as usize);
+    }
 
     proptest! {
         /// A walk by steps comes to every place once, in the order of their tags.
