@@ -35,6 +35,11 @@
 //! O(things of both sides in the spans).
 //!
 //! The bytes are specified in docs/storage.md.
+//!
+//! [`State`]: crate::State
+//! [`State::caught_up`]: crate::State::caught_up
+//! [`State::merge`]: crate::State::merge
+//! [`State::piece`]: crate::State::piece
 
 mod facts;
 mod read;
