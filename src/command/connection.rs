@@ -1,6 +1,6 @@
 //! The connection itself: greeting, authentication, `CLIENT`.
 
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Outcome, Reply, node_row};
 use crate::proxy::Call;
 use crate::resp::Protocol;
 
@@ -42,17 +42,9 @@ const fn row(
     summary: &'static str,
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Command {
-    let (keys, group, run) = (Keys::None, "connection", Run::Node(run));
-    let flags = flags.and(Flags::LOCKLESS);
     Command {
-        name,
-        arity,
-        keys,
-        flags,
-        group,
-        summary,
-        conflict: "",
-        run,
+        group: "connection",
+        ..node_row(name, arity, flags.and(Flags::LOCKLESS), summary, run)
     }
 }
 

@@ -255,6 +255,27 @@ pub struct Command {
     pub run: Run,
 }
 
+/// A row of a command that is about the node, of the group "server".
+const fn node_row(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    summary: &'static str,
+    run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
+) -> Command {
+    let (keys, group, run) = (Keys::None, "server", Run::Node(run));
+    Command {
+        name,
+        arity,
+        keys,
+        flags,
+        group,
+        summary,
+        conflict: "",
+        run,
+    }
+}
+
 impl Command {
     /// Whether so many arguments, the name included, may be right.
     pub const fn takes(&self, count: usize) -> bool {

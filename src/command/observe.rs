@@ -6,21 +6,21 @@ use std::time::Duration;
 use crdt::{Key, Kind};
 
 use super::subcommand::{Subcommand, dispatch};
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, node_row};
 use crate::proxy::{Call, Server, Spike, memory};
 use crate::shard::Txn;
 
 const LOCKLESS_ADMIN: Flags = Flags::LOCKLESS.and(Flags::ADMIN);
 
 pub(super) const COMMANDS: &[Command] = &[
-    row(
+    node_row(
         "SLOWLOG",
         -2,
         Flags::CONTAINER.and(Flags::LOCKLESS),
         "Commands that took long.",
         slowlog,
     ),
-    row(
+    node_row(
         "LATENCY",
         -2,
         Flags::CONTAINER.and(Flags::LOCKLESS),
@@ -33,7 +33,7 @@ pub(super) const COMMANDS: &[Command] = &[
             last: 2,
             step: 1,
         },
-        ..row(
+        ..node_row(
             "MEMORY",
             -2,
             Flags::CONTAINER.and(Flags::ALL_SHARDS),
@@ -41,21 +41,21 @@ pub(super) const COMMANDS: &[Command] = &[
             memory_of,
         )
     },
-    row(
+    node_row(
         "MONITOR",
         1,
         LOCKLESS_ADMIN.and(Flags::LOADING),
         "Shows every command that is executed.",
         monitor,
     ),
-    row(
+    node_row(
         "DEBUG",
         -2,
         LOCKLESS_ADMIN.and(Flags::CONTAINER).and(Flags::LOADING),
         "For tests.",
         debug,
     ),
-    row(
+    node_row(
         "LOLWUT",
         -1,
         Flags::READ.and(Flags::FAST).and(Flags::LOCKLESS),
@@ -176,26 +176,6 @@ pub(super) const DEBUG: &[Subcommand] = &[
 ];
 
 type Handler = fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome;
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    summary: &'static str,
-    run: Handler,
-) -> Command {
-    let (keys, group, run) = (Keys::None, "server", Run::Node(run));
-    Command {
-        name,
-        arity,
-        keys,
-        flags,
-        group,
-        summary,
-        conflict: "",
-        run,
-    }
-}
 
 const fn sub(
     name: &'static str,

@@ -1,26 +1,26 @@
 //! What clients ask about the disk: snapshots, and waiting until writes are on it.
 
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Outcome, Reply, node_row};
 use crate::proxy::Call;
 use crate::snapshot::Snapshots;
 
 pub(super) const COMMANDS: &[Command] = &[
-    row("BGSAVE", -1, SAVES, "Begins a snapshot.", bgsave),
-    row(
+    node_row("BGSAVE", -1, SAVES, "Begins a snapshot.", bgsave),
+    node_row(
         "SAVE",
         1,
         SAVES.and(Flags::NO_MULTI),
         "Makes a snapshot, and waits for it. Others do not wait.",
         save,
     ),
-    row(
+    node_row(
         "BGREWRITEAOF",
         1,
         SAVES,
         "Begins a snapshot, after which the log before it can go.",
         rewrite,
     ),
-    row(
+    node_row(
         "LASTSAVE",
         1,
         Flags::FAST.and(Flags::LOADING).and(Flags::LOCKLESS),
@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     Command {
         group: "generic",
-        ..row(
+        ..node_row(
             "WAIT",
             3,
             Flags::LOCKLESS,
@@ -39,7 +39,7 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         group: "generic",
-        ..row(
+        ..node_row(
             "WAITAOF",
             4,
             Flags::BLOCKING.and(Flags::LOCKLESS),
@@ -50,26 +50,6 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 const SAVES: Flags = Flags::ADMIN.and(Flags::LOCKLESS);
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    summary: &'static str,
-    run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
-) -> Command {
-    let (keys, group, run) = (Keys::None, "server", Run::Node(run));
-    Command {
-        name,
-        arity,
-        keys,
-        flags,
-        group,
-        summary,
-        conflict: "",
-        run,
-    }
-}
 
 const NO_DISK: CommandError =
     CommandError::text("ERR nothing is kept on disk: start the node with a `dir`");

@@ -1,20 +1,20 @@
 //! The node and the database as a whole.
 
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Outcome, Reply, node_row};
 use crate::proxy::Call;
 
 /// The release of Redis whose commands these are.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
 
 pub(super) const COMMANDS: &[Command] = &[
-    row(
+    node_row(
         "TIME",
         1,
         Flags::FAST.and(Flags::LOCKLESS).and(Flags::LOADING),
         "The time.",
         time,
     ),
-    row(
+    node_row(
         "SHUTDOWN",
         -1,
         Flags::ADMIN.and(Flags::NO_MULTI).and(Flags::LOADING),
@@ -22,26 +22,6 @@ pub(super) const COMMANDS: &[Command] = &[
         shutdown,
     ),
 ];
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    summary: &'static str,
-    run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
-) -> Command {
-    let (keys, group, run) = (Keys::None, "server", Run::Node(run));
-    Command {
-        name,
-        arity,
-        keys,
-        flags,
-        group,
-        summary,
-        conflict: "",
-        run,
-    }
-}
 
 fn time(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let us = crate::clock::now_us();

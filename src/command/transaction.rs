@@ -1,6 +1,6 @@
 //! Transactions: `MULTI` queues, `EXEC` runs all as one op unless a watched key has changed.
 
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
+use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, node_row};
 use crate::limits;
 use crate::proxy::{self, Call, Server};
 use crate::session::{Session, Watched};
@@ -49,16 +49,10 @@ const fn row(
     summary: &'static str,
     run: fn(&mut Call<'_>, &mut Args<'_>, &mut Reply<'_>) -> Outcome,
 ) -> Command {
-    let (group, run) = ("transactions", Run::Node(run));
     Command {
-        name,
-        arity,
         keys,
-        flags,
-        group,
-        summary,
-        conflict: "",
-        run,
+        group: "transactions",
+        ..node_row(name, arity, flags, summary, run)
     }
 }
 
