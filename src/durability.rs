@@ -127,8 +127,6 @@ pub struct Durability {
     trouble: Mutex<Option<Trouble>>,
     /// Wakes who waits for a sync.
     settled: Notify,
-    /// Whether there was an earlier life on the disk.
-    goes_on: bool,
     /// What the thread is to do.
     errand: Mutex<Errand>,
     wake: Condvar,
@@ -144,7 +142,6 @@ struct Errand {
 impl Durability {
     /// Durability by a journal. No stamp of an earlier life is later than `latest`.
     pub fn new(journal: Journal, latest: Time, shards: usize, fsync: Fsync) -> Self {
-        let goes_on = 1 < journal.segments();
         Self {
             mark_ms: AtomicU64::new(journal.synced_mark().ms()),
             latest_ms: AtomicU64::new(latest.ms()),
@@ -163,15 +160,20 @@ impl Durability {
             is_in_trouble: AtomicBool::new(false),
             trouble: Mutex::new(None),
             settled: Notify::new(),
-            goes_on,
             errand: Mutex::new(Errand::default()),
             wake: Condvar::new(),
         }
     }
 
-    /// Whether there was an earlier life on the disk, and so all that it had said it keeps.
-    pub const fn goes_on(&self) -> bool {
-        self.goes_on
+    /// Whether all is on the disk that this region had acknowledged before this life.
+    pub fn is_filled(&self) -> bool {
+        self.journal().is_filled()
+    }
+
+    /// Notes that it is, for the lives to come: before anybody is served who could write.
+    pub fn fill(&self, shards: &Shards) -> Result<(), NotKept> {
+        self.journal().fill();
+        self.sync_now(shards)
     }
 
     /// How safe a write is before its reply.
@@ -214,8 +216,7 @@ impl Durability {
     /// somebody may wait until it is kept here.
     pub fn nudge(&self) {
         if self.fsync() == Fsync::Always {
-            let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-            self.want(number);
+            self.want_sync();
         }
     }
 

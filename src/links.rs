@@ -39,6 +39,15 @@ impl Common {
         self.wakers.iter().for_each(Waker::wake);
     }
 
+    /// Serves clients from now on; the next life does so at once, if there is a disk. If that
+    /// fails, the disk has said why, and it is tried again.
+    fn serve(&self) {
+        let disk = self.server.durability.get();
+        if disk.is_none_or(|disk| disk.fill(&self.server.shards).is_ok()) {
+            self.server.loading.end();
+        }
+    }
+
     /// Looks whether a node that does not serve yet may do so now.
     fn look_at_refill(&self) {
         let loading = &self.server.loading;
@@ -52,9 +61,7 @@ impl Common {
             .look(now, &mut Reached(self, &Mutex::default()));
         let name = |region| self.names.get(&region).cloned().unwrap_or_default();
         match lack {
-            Lack::Nothing => {
-                loading.end();
-            }
+            Lack::Nothing => self.serve(),
             Lack::Word(region) => loading.set_waits(Waits::Word(name(region))),
             Lack::Ops(region) => {
                 let cut_off = self.cut_off.lock().first().copied();
@@ -427,7 +434,7 @@ impl Regions for Links {
         tracing::warn!(
             "serving clients without what was not got back: an operator has accepted it"
         );
-        self.common.server.loading.end();
+        self.common.serve();
     }
 
     fn down(&self) -> Vec<Region> {

@@ -124,6 +124,10 @@ fn keep(
         geo_bytes: config.geo_log_disk_bytes as u64,
     };
     let shards = Arc::clone(&server.shards);
+    if config.peers.is_empty() && !durability.is_filled() {
+        // Nobody else has anything of it. If it cannot be written, the disk has said why.
+        let _ = durability.fill(&shards);
+    }
     let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);
     let snapshots = Arc::new(snapshots);
     let keeping = Keeping {
@@ -208,8 +212,8 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         config.max_clock_drift,
     ));
     let _ = server.regions.set(Arc::<Links>::clone(&links));
-    let has_memory = server.durability.get().is_some_and(|disk| disk.goes_on());
-    if !has_memory {
+    let has_all = server.durability.get().is_some_and(|disk| disk.is_filled());
+    if !has_all {
         server.loading.begin();
     }
     Some(links)

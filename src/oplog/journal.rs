@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crdt::{Epoch, Frame, Time};
 
 use super::record::{self, BATCH, Batch, Head, Owner, Place, Stretch};
-use super::recover::Recovered;
+use super::recovered::Recovered;
 use super::segment;
 use super::storage::{Storage, Stored};
 
@@ -54,6 +54,8 @@ pub struct Journal {
     is_new: bool,
     /// The segment that goes on from the newest snapshot; 0 if there is none.
     snapshot: u64,
+    /// Whether it has had all that its region had acknowledged before it.
+    is_filled: bool,
 }
 
 /// What a sync is about.
@@ -132,6 +134,7 @@ impl Journal {
             left: Vec::new(),
             is_new: true,
             snapshot: life.snapshot,
+            is_filled: recovered.is_filled,
         };
         journal.add_segment(number)?;
         let sync = journal.sync();
@@ -148,6 +151,7 @@ impl Journal {
             epoch: self.epoch,
             mark: self.mark,
             synced: self.synced,
+            is_filled: self.is_filled,
             shards: self.shards.clone(),
         };
         let mut bytes = Vec::new();
@@ -260,6 +264,7 @@ impl Journal {
             offset: last.bytes,
             synced,
             mark,
+            is_filled: self.is_filled,
         });
         self.batch[..BATCH].copy_from_slice(&batch);
         if let Err(error) = last.file.append(last.bytes, &self.batch) {
@@ -299,9 +304,14 @@ impl Journal {
         self.mark_synced = sync.mark;
     }
 
-    /// How many segments there are.
-    pub fn segments(&self) -> usize {
-        self.segments.len()
+    /// Whether it has had all that its region had acknowledged before it.
+    pub const fn is_filled(&self) -> bool {
+        self.is_filled
+    }
+
+    /// Notes that it has. It counts once it is written and synced.
+    pub const fn fill(&mut self) {
+        self.is_filled = true;
     }
 
     /// Bytes of all segments.

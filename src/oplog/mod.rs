@@ -17,6 +17,7 @@ mod frames;
 pub mod journal;
 pub mod record;
 pub mod recover;
+pub mod recovered;
 pub mod segment;
 pub mod storage;
 

@@ -15,7 +15,7 @@ pub const FORMAT: u8 = 1;
 /// Bytes before a record's kind: its length, which counts what follows the checksum, and that.
 pub const HEADER: usize = 8;
 /// Bytes of a batch's record.
-pub const BATCH: usize = HEADER + 1 + 4 * 8;
+pub const BATCH: usize = HEADER + 1 + 4 * 8 + 1;
 /// Bytes before the frame in its record.
 const FRAME_HEADER: usize = HEADER + 1 + 2 + 8;
 
@@ -78,6 +78,9 @@ pub struct Head {
     pub mark: Time,
     /// All before this place had been synced when it was written.
     pub synced: Place,
+    /// Whether the log has had all that its region had acknowledged before it: what a life holds
+    /// that is still to be filled up by others is less.
+    pub is_filled: bool,
     /// Every shard.
     pub shards: Vec<Stretch>,
 }
@@ -91,6 +94,8 @@ pub struct Batch {
     pub synced: Place,
     /// No stamp has a later time until another batch says otherwise.
     pub mark: Time,
+    /// As in a [`Head`].
+    pub is_filled: bool,
 }
 
 /// A record.
@@ -214,6 +219,7 @@ fn read_head(body: &[u8]) -> Result<Head, RecordError> {
         segment: take::<8>(&mut rest).map(u64::from_le_bytes)?,
         offset: take::<8>(&mut rest).map(u64::from_le_bytes)?,
     };
+    let is_filled = flag(&mut rest)?;
     let [region] = take::<1>(&mut rest)?;
     let [length] = take::<1>(&mut rest)?;
     let (name, mut rest) = rest
@@ -241,6 +247,7 @@ fn read_head(body: &[u8]) -> Result<Head, RecordError> {
         epoch: Epoch(epoch),
         mark: Time(mark),
         synced,
+        is_filled,
         shards,
     })
 }
@@ -255,11 +262,20 @@ fn read_batch(body: &[u8]) -> Result<Batch, RecordError> {
             offset: word()?,
         },
         mark: Time(word()?),
+        is_filled: flag(&mut rest)?,
     };
     if rest.is_empty() {
         Ok(batch)
     } else {
         Err(RecordError::Malformed)
+    }
+}
+
+fn flag(rest: &mut &[u8]) -> Result<bool, RecordError> {
+    match take::<1>(rest)? {
+        [0] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(RecordError::Malformed),
     }
 }
 
@@ -287,6 +303,7 @@ pub fn put_head(out: &mut Vec<u8>, head: &Head) {
     for word in [head.number, head.epoch.0, head.mark.0, segment, offset] {
         out.extend_from_slice(&word.to_le_bytes());
     }
+    out.push(head.is_filled.into());
     let name = head.owner.database.as_bytes();
     out.push(head.owner.region.id());
     out.push(u8::try_from(name.len()).expect("names of databases are short"));
@@ -307,10 +324,12 @@ pub fn batch(batch: &Batch) -> Vec<u8> {
         offset,
         synced,
         mark,
+        is_filled,
     } = batch;
     for word in [*offset, synced.segment, synced.offset, mark.0] {
         out.extend_from_slice(&word.to_le_bytes());
     }
+    out.push((*is_filled).into());
     end(&mut out, start);
     debug_assert_eq!(
         out.len(),

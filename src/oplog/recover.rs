@@ -13,124 +13,9 @@ use std::sync::Arc;
 use crdt::{Epoch, Frame, FrameError, Time};
 
 use super::record::{Head, Owner, Place, Record, RecordError, Stretch};
+use super::recovered::{Damage, Found, OpenError, Recovered, Replay, Torn};
 use super::segment::{self, ReadError, Reader};
 use super::storage::{Storage, Stored};
-
-/// Why a log cannot be opened. Nothing has been changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The system says so.
-    #[error("{path}: {error}")]
-    Io {
-        /// Which file or folder.
-        path: String,
-        /// What it says.
-        error: io::Error,
-    },
-    /// A later build wrote it.
-    #[error("{path}, byte {offset}: {error}; start that build, or restore a backup")]
-    TooNew {
-        /// Which file.
-        path: String,
-        /// Where in it.
-        offset: u64,
-        /// Which format.
-        error: String,
-    },
-    /// It belongs to something else.
-    #[error("{path}: is of {found}, and this node is of {wanted}; give it another `dir`")]
-    Foreign {
-        /// Which file.
-        path: String,
-        /// Whose it is.
-        found: String,
-        /// Who we are.
-        wanted: String,
-    },
-    /// What the head of a segment says cannot be read, and it had been synced.
-    #[error("{path}, byte {offset}: {error}; the segment cannot be told from a foreign file")]
-    Head {
-        /// Which file.
-        path: String,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong.
-        error: String,
-    },
-    /// A segment is not there.
-    #[error("{path}: is missing between others")]
-    Missing {
-        /// Which file.
-        path: String,
-    },
-}
-
-/// What a crash has cut off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Torn {
-    /// Which file.
-    pub path: String,
-    /// What is left of it, bytes.
-    pub offset: u64,
-    /// Bytes that were there beyond, here and in later files.
-    pub bytes: u64,
-}
-
-/// Damage that has cost a shard frames.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Which file.
-    pub path: String,
-    /// Where in it.
-    pub offset: u64,
-    /// What is wrong there.
-    pub why: String,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, byte {}: {}", self.path, self.offset, self.why)
-    }
-}
-
-/// A segment that was found.
-#[derive(Debug)]
-pub struct Found {
-    /// Its number.
-    pub number: u64,
-    /// Its bytes.
-    pub bytes: u64,
-    /// Where every shard stands at its beginning.
-    pub shards: Vec<Stretch>,
-    /// The file.
-    pub file: Arc<dyn Stored>,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub struct Recovered {
-    /// The segments, the oldest first.
-    pub segments: Vec<Found>,
-    /// The latest epoch that wrote any of it.
-    pub epoch: Epoch,
-    /// No stamp of these epochs has a later time: the last that was said of it.
-    pub mark: Time,
-    /// Where every shard stands at the end.
-    pub shards: Vec<Stretch>,
-    /// What was cut off.
-    pub torn: Option<Torn>,
-    /// Shards that lack frames.
-    pub damaged: BTreeMap<u16, Damage>,
-}
-
-/// What is handed out in the course of reading.
-#[derive(Debug)]
-pub enum Replay<'a> {
-    /// Where a shard stands at the beginning of the first segment that is read.
-    From(u16, &'a Stretch),
-    /// A frame.
-    Frame(Frame),
-}
 
 /// Reads the log of a storage, and hands each frame of the shards from segment `from` on to
 /// `visit`. Of earlier segments it reads the heads alone.
@@ -153,6 +38,7 @@ pub fn recover(
             segments: Vec::new(),
             epoch: Epoch(0),
             mark: Time::ZERO,
+            is_filled: false,
             shards: vec![Stretch::default(); owner.shards.into()],
             torn: None,
             damaged: BTreeMap::new(),
@@ -212,6 +98,12 @@ enum Ended {
 impl Reading<'_> {
     fn run(&mut self) -> Result<(), OpenError> {
         let numbers = self.numbers()?;
+        if 0 < self.from && !numbers.contains(&self.from) {
+            let path = self.storage.path(&segment::name(self.from));
+            return Err(OpenError::Missing { path });
+        }
+        let start = self.drop_what_was_cut(&numbers)?;
+        let numbers = &numbers[start..];
         for (at, &number) in numbers.iter().enumerate() {
             let path = segment::name(number);
             let file = self.attempt(&path, self.storage.open(&path))?;
@@ -246,6 +138,19 @@ impl Reading<'_> {
             known.first = known.first.max(self.above[shard]) + 1;
         }
         Ok(())
+    }
+
+    /// Removes segments that had been cut and that a crash has brought back without those after
+    /// them. Returns how many.
+    fn drop_what_was_cut(&self, numbers: &[u64]) -> Result<usize, OpenError> {
+        let gaps = numbers.windows(2).enumerate();
+        let mut gaps = gaps.filter(|(_, pair)| pair[0] + 1 < pair[1] && pair[1] <= self.from);
+        let count = gaps.next_back().map_or(0, |(at, _)| at + 1);
+        for &number in &numbers[..count] {
+            let name = segment::name(number);
+            self.attempt(&name, self.storage.remove(&name))?;
+        }
+        Ok(count)
     }
 
     /// Looks whether a segment that is not there can have been lost in a crash, with what came
@@ -357,6 +262,7 @@ impl Reading<'_> {
             }
             Record::Batch(batch) if 0 < offset && batch.offset == offset => {
                 self.found.mark = batch.mark;
+                self.found.is_filled |= batch.is_filled;
             }
             Record::Frame {
                 shard,
@@ -429,6 +335,7 @@ impl Reading<'_> {
         }
         self.found.epoch = self.found.epoch.max(head.epoch);
         self.found.mark = head.mark;
+        self.found.is_filled |= head.is_filled;
         // What is not read is not known to be whole.
         let is_oldest = self.found.segments.is_empty() || head.number <= self.from;
         let name = segment::name(head.number);

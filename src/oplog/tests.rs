@@ -9,7 +9,8 @@ use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Vers
 use super::faulty::{Fate, FaultyDisk, Trouble};
 use super::journal::{Journal, Life};
 use super::record::Owner;
-use super::recover::{OpenError, Recovered, Replay, recover};
+use super::recover::recover;
+use super::recovered::{OpenError, Recovered, Replay};
 use super::segment;
 
 const SHARDS: u16 = 2;
@@ -406,4 +407,66 @@ fn segments_are_cut_from_the_oldest_on_and_the_rest_can_be_read() {
     while journal.cut_oldest().expect("it is removed") {}
     push(&mut journal, 0);
     journal.write().expect("the newest is kept");
+}
+
+#[test]
+fn what_was_cut_and_comes_back_is_dropped() {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, 1).expect("there is room");
+    for _ in 0..4 {
+        push(&mut journal, 0);
+        journal.write().expect("there is room");
+        sync(&mut journal);
+    }
+    let before = disk.steps();
+    while journal.cut_oldest().expect("it is removed") {}
+    let cuts = disk.unsynced(disk.steps()).len();
+    assert_eq!((before + cuts, cuts), (disk.steps(), 4));
+    for choice in 0..1 << cuts {
+        let fate = |at| {
+            if choice >> (at - before) & 1 == 1 {
+                Fate::Happened
+            } else {
+                Fate::Lost
+            }
+        };
+        let left = disk.after_crash(disk.steps(), fate);
+        let recovered = recover(&left, &owner(), 5, &mut |_| {});
+        let recovered = recovered.unwrap_or_else(|error| panic!("{choice:b}: {error}"));
+        assert!(recovered.damaged.is_empty(), "{choice:b}");
+        assert_eq!(recovered.shards[0].first, 4, "{choice:b}");
+        let numbers: Vec<u64> = recovered
+            .segments
+            .iter()
+            .map(|found| found.number)
+            .collect();
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+            "{choice:b}"
+        );
+        assert_eq!(numbers.last(), Some(&5), "{choice:b}");
+    }
+}
+
+#[test]
+fn a_snapshot_whose_log_is_gone_is_not_gone_on_from() {
+    let (disk, _) = two_lives();
+    let error = recover(&disk, &owner(), 3, &mut |_| {}).expect_err("there are two segments");
+    let text = error.to_string();
+    assert!(text.contains(&segment::name(3)), "{text}");
+}
+
+/// What this build writes is what it wrote before.
+#[test]
+fn the_stored_segment_is_read_and_written_alike() {
+    let (disk, _) = two_lives();
+    let written = disk.content(&segment::name(2));
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/oplog/fixtures/segment-v1.log"
+    );
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(path, &written).unwrap();
+    }
+    assert_eq!(written, std::fs::read(path).unwrap());
 }

@@ -232,3 +232,38 @@ fn a_damaged_snapshot_is_an_error_with_file_and_offset_and_nothing_is_changed() 
         assert_eq!(copy.steps(), before, "bit {bit}");
     }
 }
+
+/// What this build writes is what it wrote before; pieces have a fixture of their own.
+#[test]
+fn the_stored_records_are_read_and_written_alike() {
+    use format::Record;
+    let owner = Owner {
+        database: "test".to_owned(),
+        region: Region::new(1).expect("not 0"),
+        shards: SHARDS,
+    };
+    let records = [
+        Record::Head(owner, 7),
+        Record::Piece(1, bytes::Bytes::from_static(b"piece")),
+        Record::End(1),
+    ];
+    let mut written = Vec::new();
+    for record in &records {
+        format::put(&mut written, record);
+    }
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/snapshot/fixtures/records-v1.snap"
+    );
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(path, &written).unwrap();
+    }
+    let mut stored = bytes::Bytes::from(std::fs::read(path).unwrap());
+    assert_eq!(written, stored);
+    for record in records {
+        let (kind, body, length) = crate::oplog::record::open(&stored).expect("it is one");
+        assert_eq!(format::read((kind, body)), Ok(record));
+        stored = stored.slice(length..);
+    }
+    assert!(stored.is_empty());
+}

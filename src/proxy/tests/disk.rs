@@ -269,3 +269,27 @@ fn a_life_after_the_clock_was_set_back_has_a_later_epoch_and_later_stamps() {
         assert!(Time::from_ms(future_ms) < latest(&server));
     }
 }
+
+/// A life that others were to fill up first has not had what its region had acknowledged.
+#[test]
+fn only_a_life_that_has_served_leaves_a_log_that_the_next_serves_from_at_once() {
+    let disk = FaultyDisk::default();
+    let is_filled = |server: &Server| server.durability.get().unwrap().is_filled();
+    for _ in 0..2 {
+        let (server, _, _syncing) = node_on(&disk, Fsync::EverySecond);
+        assert!(!is_filled(&server), "whoever came before has not served");
+    }
+    let (server, _, _syncing) = node_on(&disk, Fsync::EverySecond);
+    server
+        .durability
+        .get()
+        .unwrap()
+        .fill(&server.shards)
+        .unwrap();
+    // It is synced before anybody is served.
+    let left = after_crash(&disk, Fate::Lost);
+    for _ in 0..2 {
+        let (server, _, _syncing) = node_on(&left, Fsync::EverySecond);
+        assert!(is_filled(&server));
+    }
+}
