@@ -7,11 +7,13 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
+pub mod admin;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod datadir;
 pub mod durability;
+mod http;
 pub mod import;
 pub mod limits;
 pub mod links;

@@ -77,6 +77,11 @@ pub const LATENCY_SPIKES: usize = 160;
 /// Lines that a `MONITOR` may leave unread before it is cut off.
 pub const MONITOR_LINES_MAX: usize = 16 * KIB;
 
+/// Connections to the admin port at a time: people and their scripts.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// Bytes of the body of a request to it: none needs more.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * KIB;
+
 // --- Keys and values ---
 
 /// Bytes of a string value: what one argument can carry, so what `SETRANGE` and `APPEND` may reach.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use meridian::config::{Config, RawConfig};
 use meridian::playground::{self, Request, Setup};
-use meridian::{import, node, process, telemetry};
+use meridian::{admin, import, node, process, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +37,16 @@ enum Command {
 enum Admin {
     /// Writes the keys of a Redis RDB file into a node
     Import(import::Options),
+    /// Looks at the regions of a database, and changes them
+    Region(RegionCommand),
+}
+
+#[derive(Debug, Args)]
+struct RegionCommand {
+    #[command(flatten)]
+    target: admin::Target,
+    #[command(subcommand)]
+    region: admin::Region,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +87,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Some(request) => writeln!(io::stdout(), "{}", request.send(command.control_port)?)?,
         },
         Command::Admin(Admin::Import(options)) => import::run(&options)?,
+        Command::Admin(Admin::Region(RegionCommand { target, region })) => {
+            writeln!(io::stdout(), "{}", region.run(&target)?)?;
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crdt::{Epoch, Origin, Region, Seed};
 use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
+use crate::admin::{Admin, AdminError};
 use crate::clock;
 use crate::config::{Config, Geo};
 use crate::datadir::DataDir;
@@ -27,6 +28,9 @@ pub enum StartError {
     /// The client port is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The admin port cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A certificate or key is missing or wrong.
     #[error(transparent)]
     Tls(#[from] net::TlsError),
@@ -81,6 +85,10 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         };
         if let Some(net) = &net {
             let _ = server.geo_figures.set(net.figures());
+        }
+        if let Some(admin) = &config.admin {
+            let admin = Admin::bind(admin.port, &admin.token_file).await?;
+            tokio::spawn(admin.serve(Arc::clone(&server)));
         }
         tokio::spawn(keep_tidy(Arc::clone(&server), config.expiry_grace));
         tokio::spawn(keep_room(budget));

@@ -73,6 +73,8 @@ pub struct Config {
     pub max_clock_drift: Duration,
     /// How long after its deadline a key of another region is removed.
     pub expiry_grace: Duration,
+    /// How whoever runs the node reaches it, if it can be.
+    pub admin: Option<AdminPort>,
     /// Threads that serve clients.
     pub threads: usize,
     /// What to log, as `tracing_subscriber` filters are written.
@@ -108,6 +110,15 @@ pub struct Clients {
     pub requirepass: Option<Secret>,
     /// Connections at a time.
     pub connections_max: usize,
+}
+
+/// The door for whoever runs the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPort {
+    /// A TCP port of loopback; 0 takes any that is free.
+    pub port: u16,
+    /// The file that holds the token, made if it is not there.
+    pub token_file: PathBuf,
 }
 
 /// The door for other regions, and who we are to them.
@@ -175,6 +186,7 @@ impl Config {
             expiry_grace: written.parsed("expiry-grace", EXPIRY_GRACE, |text| {
                 time(text, Duration::ZERO)
             })?,
+            admin: admin(&written)?,
             threads: written.parsed("threads", cores(), |text| number(text, 1, THREADS_MAX))?,
             log: written.parsed("log", "info".to_owned(), filter)?,
             exit_with_parent: raw.exit_with_parent,
@@ -262,6 +274,17 @@ fn clients(written: &Written, bind: IpAddr) -> Result<Clients, ConfigError> {
             number(text, 1, CLIENTS_MAX)
         })?,
     })
+}
+
+fn admin(written: &Written) -> Result<Option<AdminPort>, ConfigError> {
+    let Some(port) = written.parsed("admin-port", None, |text| port(text).map(Some))? else {
+        return Ok(None);
+    };
+    let in_dir = written.path("dir")?.map(|dir| dir.join("admin-token"));
+    let token_file = written.path("admin-token-file")?.or(in_dir);
+    let advice = "needs a dir for the token of the port, or an admin-token-file";
+    let token_file = token_file.ok_or_else(|| written.error("admin-port", advice))?;
+    Ok(Some(AdminPort { port, token_file }))
 }
 
 fn geo(written: &Written, bind: IpAddr, peers: &[Peer]) -> Result<Option<Geo>, ConfigError> {

@@ -84,6 +84,12 @@ pub struct RawConfig {
     /// Disk for ops that regions which lag still need [default: 10GiB]
     #[arg(long, value_name = "SIZE")]
     pub geo_log_budget: Option<String>,
+    /// TCP port on 127.0.0.1 for `meridian admin`; 0 takes any that is free [default: none]
+    #[arg(long, value_name = "PORT")]
+    pub admin_port: Option<String>,
+    /// File with the token of that port, made if it is not there [default: admin-token in dir]
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<String>,
     /// Password of clients [default: none]
     #[arg(long, value_name = "PASSWORD")]
     pub requirepass: Option<String>,

@@ -247,7 +247,11 @@ fn the_example_shows_the_defaults() {
                 .iter()
                 .any(|key| line.starts_with(key))
         })
-        .filter(|line| !line.starts_with("geo-interface") && !line.starts_with("threads"))
+        .filter(|line| {
+            !["geo-interface", "threads", "admin-"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
         .collect();
     let example = load(&peerless.join("\n"), &[]).unwrap();
     assert_eq!(format!("{example:?}"), format!("{default:?}"));

@@ -1,16 +1,15 @@
 //! The commands that drive a running playground: one request to its control port each.
 
-use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clap::Subcommand;
 
+use crate::http::{escaped, exchange};
+
 /// How long an answer may take: a node that starts has this long at most.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
-/// Bytes of an answer.
-const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What to ask a running playground for.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -102,17 +101,18 @@ impl Request {
     /// Sends the request and returns what to print.
     pub fn send(&self, port: u16) -> Result<String, RequestError> {
         let (method, path) = self.line();
-        let answer = exchange(port, method, &path)
-            .map_err(|source| RequestError::Unreachable { port, source })?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split_whitespace().nth(1).unwrap_or("no status");
-        if status.starts_with('2') {
-            Ok(body.trim_end().to_owned())
+        let answer = exchange(
+            (Ipv4Addr::LOCALHOST, port),
+            (method, &path),
+            None,
+            ANSWER_LIMIT,
+        )
+        .map_err(|source| RequestError::Unreachable { port, source })?;
+        let body = answer.body.trim_end().to_owned();
+        if (200..300).contains(&answer.status) {
+            Ok(body)
         } else {
-            Err(RequestError::Refused(format!(
-                "{} ({status})",
-                body.trim_end()
-            )))
+            Err(RequestError::Refused(format!("{body} ({})", answer.status)))
         }
     }
 
@@ -174,32 +174,6 @@ fn link<'a>(
 
 fn on_node(node: &str, action: &str) -> String {
     format!("/nodes/{}/{action}", escaped(node))
-}
-
-/// Percent-encodes all but what may stand in a path and a query alike.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            write!(escaped, "%{byte:02X}").expect("a String takes everything");
-        }
-    }
-    escaped
-}
-
-/// Sends a request without a body; the whole answer, head and body.
-fn exchange(port: u16, method: &str, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ async fn status(State(playground): State<Arc<Playground>>) -> Json<Value> {
             "region": node.region,
             "pid": pid,
             "client_port": node.client_port,
+            "admin_port": node.admin_port(),
+            "admin_dir": node.folder(),
             "alive": pid.is_some(),
         })
     });

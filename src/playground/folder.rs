@@ -62,6 +62,8 @@ pub(super) fn settings(
         ("node", region.node.as_str().into()),
         ("port", i64::from(region.client_port).into()),
         ("policy", setup.policy.as_str().into()),
+        ("admin-port", 0.into()),
+        ("admin-token-file", "admin-token".into()),
     ]);
     if let Some(shards) = setup.shards {
         settings.insert("shards".to_owned(), i64::from(shards).into());

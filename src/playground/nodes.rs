@@ -6,7 +6,7 @@
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::admin;
 
 /// How long a node may take until it answers; a debug build on a busy machine is slow.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -123,6 +125,20 @@ impl Node {
         let mut process = self.process.lock();
         let process = process.as_mut()?;
         matches!(process.child.try_wait(), Ok(None)).then(|| process.child.id())
+    }
+
+    /// Where its files are: its settings, and the token of its admin port.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.config.parent()
+    }
+
+    /// Its admin port, if it runs.
+    pub(super) fn admin_port(&self) -> Option<u16> {
+        self.pid()?;
+        let file = self.folder()?.join(admin::ADDRESS_FILE);
+        let address = std::fs::read_to_string(file).ok()?;
+        let address: SocketAddr = address.trim_end().parse().ok()?;
+        Some(address.port())
     }
 
     /// How it ended, if it did so by itself since the last look.

@@ -117,6 +117,7 @@ fn the_status_tells_how_it_stands() {
     );
     let node = serde_json::json!({
         "id": "c-1", "region": "c", "pid": null, "client_port": 7021, "alive": false,
+        "admin_port": null, "admin_dir": controlled.playground.nodes[2].folder(),
     });
     assert_eq!(status["nodes"][2], node);
     let links = status["links"].as_array().unwrap();

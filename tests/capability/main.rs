@@ -3,6 +3,7 @@
 //! A module for each promise. Every test starts a server of its own, on ports of its own, so that
 //! tests do not meet. One binary, because linking is what costs.
 
+mod admin;
 mod bad_input;
 mod connections;
 mod durability;

@@ -96,6 +96,10 @@ pub struct Node {
     pub pid: Option<u32>,
     /// Where clients connect.
     pub client_port: u16,
+    /// Its admin port, if it runs.
+    pub admin_port: Option<u16>,
+    /// Where the token of that is.
+    pub admin_dir: PathBuf,
     /// Whether the process runs.
     pub alive: bool,
 }
