@@ -271,7 +271,8 @@ impl Body {
     }
 
     /// Whether a reader finds anything in it at `now_ms`.
-    fn has_any_at(&self, now_ms: u64) -> bool {
+    /// Whether there is something in it for a reader at this time.
+    pub(crate) fn has_any_at(&self, now_ms: u64) -> bool {
         let live = self.live();
         match self {
             // Some field does not end, or the last to end has not.

@@ -63,7 +63,7 @@ pub use effect::{
 pub use expired::KeyField;
 pub use frame::{Effects, Frame, FrameError, FrameWriter, Op, Ops};
 pub use late::{Left, Past};
-pub use look::Look;
+pub use look::{FieldSeen, Look, Presence, ScoreSeen};
 pub use number::{DECIMAL_DIGITS, DECIMAL_ONE, Number, parse_decimal, parse_integer};
 pub use origin::{Epoch, Origin, Region};
 pub use piece::{Cursor, Piece, Span};

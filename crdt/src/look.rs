@@ -1,8 +1,10 @@
 //! A key, looked up once: whatever a writer asks about it, the lookup is paid for once.
 
-use crate::body::{Body, KeyState, Kind, present, visible};
+use crate::body::{Body, KeyState, Kind, present, score_of, visible};
+use crate::effect::Bodies;
 use crate::names::{Kept, NoInteger};
 use crate::origin::Origin;
+use crate::register::{Register, Sum};
 use crate::slot::Key;
 use crate::state::State;
 use crate::survey::{Survey, survey_string};
@@ -71,14 +73,111 @@ impl Look<'_> {
             return Survey::default();
         };
         let string = survey_string(kept, self.state, origin);
+        let bodies = present(kept);
+        let ends_at = kept.ends_at(&self.state.origins);
+        // A hash can be over by itself, when all its fields are past their deadlines.
+        let has_any = match kept {
+            Kept::Full(state) if bodies == Bodies::HASH => {
+                let hash = state.body(Kind::Hash);
+                hash.is_some_and(|hash| hash.has_any_at(self.now_ms))
+            }
+            Kept::Full(_) | Kept::Compact(_) | Kept::Counter(_) => bodies != Bodies::NONE,
+        };
         Survey {
-            bodies: present(kept),
+            bodies,
+            lives: has_any && ends_at.is_none_or(|ms| self.now_ms < ms),
             deadlines: kept.has_deadlines(),
-            ends_at: kept.ends_at(&self.state.origins),
+            ends_at,
             counts: string.counts,
             edit_bytes: string.edit_bytes,
             string_bytes: string.bytes,
             own: string.own,
         }
+    }
+
+    /// What a writer sees of a field of the hash at the key.
+    pub fn field(&self, field: &[u8]) -> FieldSeen {
+        let hash = match self.kept {
+            Some(Kept::Full(state)) => state.body(Kind::Hash),
+            Some(Kept::Compact(_) | Kept::Counter(_)) | None => None,
+        };
+        let Some(Body::Hash(hash)) = hash else {
+            return FieldSeen::default();
+        };
+        let Some((_, kept)) = hash.fields.get(self.state.seed.hash(field), field) else {
+            return FieldSeen::default();
+        };
+        let ends_at = kept.ends_at(&self.state.origins);
+        let value = match kept.exists() {
+            false => Presence::Nothing,
+            true if ends_at.is_some_and(|ms| ms <= self.now_ms) => Presence::Hidden,
+            true => Presence::Seen,
+        };
+        FieldSeen {
+            value,
+            ends_at,
+            deadlines: kept.has_deadlines(),
+            counts: counts(kept),
+        }
+    }
+
+    /// What a writer sees of a member of the sorted set at the key.
+    pub fn score(&self, member: &[u8]) -> ScoreSeen {
+        let zset = match self.kept {
+            Some(Kept::Full(state)) => state.body(Kind::SortedSet),
+            Some(Kept::Compact(_) | Kept::Counter(_)) | None => None,
+        };
+        let Some(Body::SortedSet(zset)) = zset else {
+            return ScoreSeen::default();
+        };
+        match zset.members.get(self.state.seed.hash(member), member) {
+            Some((_, kept)) if kept.exists() => ScoreSeen {
+                score: score_of(kept),
+                counts: counts(kept),
+            },
+            Some(_) | None => ScoreSeen::default(),
+        }
+    }
+}
+
+/// Whether something is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// No.
+    #[default]
+    Nothing,
+    /// It is, and past its deadline: readers do not see it.
+    Hidden,
+    /// It is.
+    Seen,
+}
+
+/// What a writer sees of a field before it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldSeen {
+    /// Whether it has a value.
+    pub value: Presence,
+    /// When it ends, if it does; milliseconds since 1970, which may be past.
+    pub ends_at: Option<u64>,
+    /// Whether anything says when it ends, in force or not.
+    pub deadlines: bool,
+    /// Whether it has counter parts that a removal must ship.
+    pub counts: bool,
+}
+
+/// What a writer sees of a member of a sorted set before it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScoreSeen {
+    /// Its score, if it is there.
+    pub score: Option<f64>,
+    /// Whether it has counter parts that a removal must ship.
+    pub counts: bool,
+}
+
+fn counts<S: Sum>(kept: Kept<'_, Register<S>>) -> bool {
+    match kept {
+        Kept::Full(register) => register.live_parts().next().is_some(),
+        Kept::Counter(_) => true,
+        Kept::Compact(_) => false,
     }
 }

@@ -22,6 +22,8 @@ use crate::state::State;
 pub struct Survey {
     /// The bodies that hold something, visible or not.
     pub bodies: Bodies,
+    /// Whether readers see any of them at the moment of the look.
+    pub lives: bool,
     /// Whether anything says when the key ends, in force or not.
     pub deadlines: bool,
     /// When it ends, if it does; milliseconds since 1970, which may be past.

@@ -114,11 +114,12 @@ fn set_pairs(
     if !rest.is_empty() {
         return Err(CommandError::WrongArity(name.into()));
     }
-    txn.hash(&key)?;
-    let added = pairs.iter().filter(|[field, value]| {
-        txn.hash_set(&key, field, value, Attached::Deadline(Deadline::Never))
-    });
-    Ok(added.count())
+    let mut added = 0;
+    for [field, value] in pairs {
+        let attached = Attached::Deadline(Deadline::Never);
+        added += usize::from(txn.hash_put(&key, field, value, attached)?);
+    }
+    Ok(added)
 }
 
 fn hset(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

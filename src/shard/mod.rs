@@ -4,6 +4,7 @@
 //! op to its log. A client's ops come through [`Shard::transact`], a peer's through
 //! [`Shard::offer`]; both end in `crdt::State::apply`.
 
+mod containers;
 mod expiry;
 mod hold;
 mod late;

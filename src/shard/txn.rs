@@ -5,16 +5,13 @@
 //! besides (sums of counter parts, deadlines that end with their key, bodies of other types) are
 //! here, so that handlers know nothing of them. See docs/semantics.md, "Values" and "Keys".
 
-use std::ops::Range;
-
 use crdt::{
-    Attached, Bodies, Change, Deadline, Dot, Edit, End, Increment, Key, Kind, Look, Number,
-    POSITION_STEPS_MAX, Position, Survey,
+    Attached, Bodies, Change, Deadline, Dot, Edit, Increment, Key, Kind, Look, Number, Survey,
 };
 
 use super::Shard;
 use super::open::OpenOp;
-use crate::command::{CommandError, Outcome};
+use crate::command::CommandError;
 
 /// Edits of a string are folded by a writer once they weigh this much more than its value, bytes.
 const EDITS_SLACK_BYTES: usize = 1 << 10;
@@ -63,8 +60,15 @@ impl Txn<'_> {
         }
     }
 
+    fn survey(&self, key: &Key<'_>) -> Survey {
+        self.shard
+            .state
+            .look(key, self.now_ms)
+            .survey(self.shard.origin)
+    }
+
     fn remove_all(&mut self, key: &Key<'_>) {
-        let survey = self.shard.state.survey(key, self.shard.origin);
+        let survey = self.survey(key);
         if survey.bodies != Bodies::NONE || survey.deadlines {
             self.forget_parts(key, Bodies::ALL);
             self.emit(
@@ -80,14 +84,14 @@ impl Txn<'_> {
     /// Makes way for a write of a kind, which says nothing of deadlines itself. Where it begins a
     /// new life of the key, deadlines of the old one go, also those that only others still keep:
     /// one that stands alone is dropped when it is stable, here perhaps earlier than there.
-    fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
-        let survey = self.shard.state.survey(key, self.shard.origin);
+    pub(super) fn prepare(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
+        let survey = self.survey(key);
         self.prepare_for(key, kind, survey)
     }
 
     /// As [`Txn::prepare`], for a kind whose place no other may take. Returns how many elements
     /// there are.
-    fn claim(&mut self, key: &Key<'_>, kind: Kind) -> Result<usize, CommandError> {
+    pub(super) fn claim(&mut self, key: &Key<'_>, kind: Kind) -> Result<usize, CommandError> {
         let look = self.shard.state.look(key, self.now_ms);
         let length = match look.kind() {
             None => 0,
@@ -100,7 +104,7 @@ impl Txn<'_> {
     }
 
     /// As [`Txn::prepare`], for a key that has been surveyed.
-    fn prepare_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
+    pub(super) fn prepare_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
         let survey = self.make_way_for(key, kind, survey);
         if survey.bodies == Bodies::NONE && !self.shard.alone {
             let (bodies, deadlines) = (Bodies::NONE, true);
@@ -111,21 +115,17 @@ impl Txn<'_> {
 
     /// Makes way for a write of a kind: what is past its deadline goes, and so do bodies of other
     /// types, and deadlines of a life that is over. Returns what was seen of a key that lives on.
-    fn make_way(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
-        let survey = self.shard.state.survey(key, self.shard.origin);
+    pub(super) fn make_way(&mut self, key: &Key<'_>, kind: Kind) -> Survey {
+        let survey = self.survey(key);
         self.make_way_for(key, kind, survey)
     }
 
     /// As [`Txn::make_way`], for a key that has been surveyed.
-    fn make_way_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
+    pub(super) fn make_way_for(&mut self, key: &Key<'_>, kind: Kind, survey: Survey) -> Survey {
         if survey.bodies == Bodies::NONE && !survey.deadlines {
             return survey;
         }
-        // A hash can be over by itself, when all its fields are past their deadlines.
-        let lasts = survey.bodies.but(Bodies::HASH) != Bodies::NONE;
-        let dead = survey.ends_at.is_some_and(|ms| ms <= self.now_ms)
-            || (!lasts && self.kind(key).is_none());
-        if dead {
+        if !survey.lives {
             let ended = survey.ends_at.is_some() && survey.bodies != Bodies::NONE;
             self.shard.expired.keys += u64::from(ended);
             self.remove_all(key);
@@ -147,7 +147,7 @@ impl Txn<'_> {
 
     /// Gives a key that lives on its deadline back. What forgets a key's only counter leaves it
     /// without a value for one effect, and without other regions that is settled at once.
-    fn keep_deadline(&mut self, key: &Key<'_>, before: Survey) {
+    pub(super) fn keep_deadline(&mut self, key: &Key<'_>, before: Survey) {
         if let Some(ms) = before.ends_at
             && self.shard.state.deadline(key).is_none()
         {
@@ -230,7 +230,7 @@ impl Txn<'_> {
 
     /// Adds to a string that is a number or not there; the caller has checked that, and the range.
     pub fn string_add(&mut self, key: &Key<'_>, by: Number) {
-        let survey = self.shard.state.survey(key, self.shard.origin);
+        let survey = self.survey(key);
         self.string_add_for(key, by, survey);
     }
 
@@ -277,7 +277,7 @@ impl Txn<'_> {
         self.string_replace(key, &value, Attached::Nothing, survey);
     }
 
-    fn increment<S: std::ops::Add<Output = S>>(
+    pub(super) fn increment<S: std::ops::Add<Output = S>>(
         &mut self,
         own: Option<(Dot, S)>,
         by: S,
@@ -291,276 +291,6 @@ impl Txn<'_> {
                 birth: self.next_dot(),
                 sum: by,
             },
-        }
-    }
-}
-
-/// Hashes.
-impl Txn<'_> {
-    /// Sets a field. Returns whether it is new.
-    pub fn hash_set(
-        &mut self,
-        key: &Key<'_>,
-        field: &[u8],
-        value: &[u8],
-        attached: Attached,
-    ) -> bool {
-        let survey = self.prepare(key, Kind::Hash);
-        let (existed, ends_at) = self.prepare_field(key, field, attached == Attached::Nothing);
-        let attached = match (attached, ends_at) {
-            (Attached::Nothing, Some(ms)) => Attached::Deadline(Deadline::At(ms)),
-            (attached, _) => attached,
-        };
-        if existed {
-            self.forget_field(key, field);
-        }
-        self.emit(
-            key,
-            Change::FieldSet {
-                field,
-                value,
-                attached,
-            },
-        );
-        self.keep_deadline(key, survey);
-        !existed
-    }
-
-    /// Adds to a field that is a number or not there; the caller has checked that, and the range.
-    pub fn hash_add(&mut self, key: &Key<'_>, field: &[u8], by: Number) {
-        self.prepare(key, Kind::Hash);
-        let (_, carried) = self.prepare_field(key, field, true);
-        let own = self
-            .shard
-            .state
-            .field_facts(key, field, self.shard.origin)
-            .own;
-        let increment = self.increment(own, by);
-        self.emit(
-            key,
-            Change::FieldAdd {
-                field,
-                increment,
-                carried,
-            },
-        );
-    }
-
-    /// Removes a field. Returns whether it was there.
-    pub fn hash_remove(&mut self, key: &Key<'_>, field: &[u8]) -> bool {
-        self.make_way(key, Kind::Hash);
-        let (existed, _) = self.prepare_field(key, field, false);
-        if existed {
-            self.forget_field(key, field);
-            self.emit(
-                key,
-                Change::FieldRemove {
-                    field,
-                    deadlines: true,
-                },
-            );
-        }
-        existed
-    }
-
-    /// Replaces a field's deadlines.
-    pub fn hash_deadline(&mut self, key: &Key<'_>, field: &[u8], deadline: Deadline) {
-        self.emit(key, Change::FieldDeadline { field, deadline });
-    }
-
-    /// Makes way for a write of a field; `begins` says that it may begin a new life of the field
-    /// and says nothing of deadlines itself. Returns whether it is there, and when it ends.
-    fn prepare_field(&mut self, key: &Key<'_>, field: &[u8], begins: bool) -> (bool, Option<u64>) {
-        let (ends_at, deadlines) = self.shard.state.field_deadline(key, field);
-        let hash = self.shard.state.hash(key, self.now_ms);
-        let existed = hash.is_some_and(|hash| hash.contains(field));
-        if !existed && (deadlines || (begins && !self.shard.alone)) {
-            let ended = deadlines && self.shard.state.holds_field(key, field);
-            self.shard.expired.fields += u64::from(ended);
-            self.forget_field(key, field);
-            self.emit(
-                key,
-                Change::FieldRemove {
-                    field,
-                    deadlines: true,
-                },
-            );
-            return (false, None);
-        }
-        (existed, ends_at)
-    }
-
-    pub(super) fn forget_field(&mut self, key: &Key<'_>, field: &[u8]) {
-        for seen in self.shard.state.field_parts(key, field) {
-            self.emit(
-                key,
-                Change::ForgetPart {
-                    field: Some(field),
-                    seen,
-                },
-            );
-        }
-    }
-}
-
-/// Sets.
-impl Txn<'_> {
-    /// Adds members, of which there are some. Returns how many are new.
-    pub fn set_add(
-        &mut self,
-        key: &Key<'_>,
-        members: &[impl AsRef<[u8]>],
-    ) -> Result<usize, CommandError> {
-        self.claim(key, Kind::Set)?;
-        let mut new = 0;
-        for member in members {
-            let member = member.as_ref();
-            new += usize::from(!self.emit(key, Change::MemberAdd { member }));
-        }
-        Ok(new)
-    }
-
-    /// Removes a member. Returns whether it was there.
-    pub fn set_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        self.make_way(key, Kind::Set);
-        let existed = self
-            .shard
-            .state
-            .set(key)
-            .is_some_and(|set| set.contains(member));
-        if existed {
-            self.emit(key, Change::MemberRemove { member });
-        }
-        existed
-    }
-}
-
-/// Sorted sets.
-impl Txn<'_> {
-    /// Sets a score. Returns whether the member is new.
-    pub fn zset_set(&mut self, key: &Key<'_>, member: &[u8], score: f64) -> bool {
-        let survey = self.prepare(key, Kind::SortedSet);
-        let existed = self.forget_score(key, member);
-        self.emit(key, Change::ScoreSet { member, score });
-        self.keep_deadline(key, survey);
-        !existed
-    }
-
-    /// Adds to a score, or to zero for a new member. Returns the new score. The caller has checked
-    /// that it is a number.
-    pub fn zset_add(&mut self, key: &Key<'_>, member: &[u8], by: f64) -> f64 {
-        self.prepare(key, Kind::SortedSet);
-        let wanted = self.score(key, member).unwrap_or(0.0) + by;
-        let facts = self.shard.state.score_facts(key, member, self.shard.origin);
-        let mut increment = self.increment(facts.own, by);
-        // Doubles do not add up alike in every order: where the sum can be picked so that the
-        // score is what adding one by one gives, as on one machine, it is.
-        if let Some((base, removed)) = self.shard.state.score_base(key, member, self.shard.origin) {
-            let picked = wanted - base + removed;
-            if (base + (picked - removed)).to_bits() == wanted.to_bits() {
-                increment.sum = picked;
-            }
-        }
-        if !increment.sum.is_finite() && wanted.is_finite() {
-            // The sum has gone past all doubles: only the whole score says what is wanted.
-            self.zset_set(key, member, wanted);
-            return wanted;
-        }
-        self.emit(key, Change::ScoreAdd { member, increment });
-        self.score(key, member).unwrap_or(wanted)
-    }
-
-    /// Removes a member. Returns whether it was there.
-    pub fn zset_remove(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        self.make_way(key, Kind::SortedSet);
-        let existed = self.forget_score(key, member);
-        if existed {
-            self.emit(key, Change::ScoreRemove { member });
-        }
-        existed
-    }
-
-    fn score(&self, key: &Key<'_>, member: &[u8]) -> Option<f64> {
-        self.shard.state.sorted_set(key)?.score(member)
-    }
-
-    /// Ships what was seen of the counter parts of a score. Returns whether there is such a member.
-    pub(super) fn forget_score(&mut self, key: &Key<'_>, member: &[u8]) -> bool {
-        let parts = self.shard.state.score_parts(key, member);
-        let existed = parts.is_some();
-        for seen in parts.into_iter().flatten() {
-            self.emit(key, Change::ForgetScore { member, seen });
-        }
-        existed
-    }
-}
-
-/// Lists.
-impl Txn<'_> {
-    /// Adds elements, of which there are some, at an end, one after the other. Returns how many
-    /// the list has then.
-    pub fn list_push(
-        &mut self,
-        key: &Key<'_>,
-        end: End,
-        values: &[impl AsRef<[u8]>],
-    ) -> Result<usize, CommandError> {
-        let length = self.claim(key, Kind::List)?;
-        for value in values {
-            let value = value.as_ref();
-            self.emit(key, Change::Push { end, value });
-        }
-        Ok(length + values.len())
-    }
-
-    /// Adds an element that will have this rank, which is at most the length of the list. Refused
-    /// where elements were inserted between each other too often.
-    pub fn list_insert(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) -> Outcome {
-        self.prepare(key, Kind::List);
-        let list = self.shard.state.list(key);
-        let at = |rank: Option<usize>| list.zip(rank).and_then(|(list, rank)| list.position(rank));
-        let (before, after) = (at(rank.checked_sub(1)), at(Some(rank)));
-        let mut ends = before.iter().chain(&after);
-        if ends.any(|end| POSITION_STEPS_MAX <= end.steps().len()) {
-            return Err(CommandError::text(
-                "ERR elements were inserted between each other too often here",
-            ));
-        }
-        if before.is_none() && after.is_none() {
-            self.emit(
-                key,
-                Change::Push {
-                    end: End::Tail,
-                    value,
-                },
-            );
-            return Ok(());
-        }
-        let id = self.next_fact();
-        let at = Position::between(before.as_ref(), after.as_ref(), id);
-        self.emit(key, Change::Insert { at, value });
-        Ok(())
-    }
-
-    /// Removes the elements with these ranks, which are in the list.
-    pub fn list_remove(&mut self, key: &Key<'_>, ranks: Range<usize>) {
-        let list = self.shard.state.list(key);
-        if let Some(span) = list.and_then(|list| list.span(ranks)) {
-            self.list_remove_span(key, span);
-        }
-    }
-
-    /// Removes all elements from one position to another, both included.
-    pub fn list_remove_span(&mut self, key: &Key<'_>, (first, last): (Position, Position)) {
-        self.emit(key, Change::ElementsRemove { first, last });
-    }
-
-    /// Writes into the element with this rank, which is in the list.
-    pub fn list_set(&mut self, key: &Key<'_>, rank: usize, value: &[u8]) {
-        let list = self.shard.state.list(key);
-        let found = list.and_then(|list| list.position(rank).zip(list.born(rank)));
-        if let Some((at, born)) = found {
-            self.emit(key, Change::ElementSet { at, born, value });
         }
     }
 }

@@ -155,7 +155,6 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
         .map(|[score, _]| parse(score).map(unsigned_zero))
         .collect();
     let scores = scores?;
-    txn.sorted_set(&key)?;
     if options.increment {
         let score = increment(txn, &key, pairs[0][1], scores[0], options)?;
         reply_score(reply, score);
@@ -163,9 +162,10 @@ fn zadd(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
     }
     let (mut added, mut changed) = (0, 0);
     for ([_, member], score) in pairs.iter().zip(scores) {
-        let old = score_of(txn, &key, member)?;
+        let seen = txn.zset_look(&key, member)?;
+        let old = seen.1.score;
         if options.allow(old, score) {
-            txn.zset_set(&key, member, score);
+            txn.zset_put(&key, member, score, seen);
             added += usize::from(old.is_none());
             changed += usize::from(old.is_some_and(|old| old < score || score < old));
         }
