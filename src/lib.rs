@@ -17,6 +17,7 @@ mod http;
 pub mod import;
 pub mod limits;
 pub mod links;
+pub mod membership;
 pub mod node;
 pub mod oplog;
 pub mod playground;

@@ -9,11 +9,12 @@ use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
 use crate::admin::{Admin, AdminError};
 use crate::clock;
-use crate::config::{Config, Geo};
+use crate::config::{self, Config, Geo, Peer};
 use crate::datadir::DataDir;
 use crate::durability::Syncing;
 use crate::limits;
 use crate::links::Links;
+use crate::membership::{Membership, MembershipError};
 use crate::oplog::Budget;
 use crate::oplog::record::Owner;
 use crate::proxy::{BindError, Listener, Server, Settings, Thread};
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The port for other regions is taken, or not ours.
     #[error("cannot listen for other regions: {0}")]
     Geo(#[from] net::OpenError),
+    /// The record of regions cannot be used.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -59,6 +63,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         dir = ?config.dir,
         "starting"
     );
+    let storage = store.as_ref().map(Store::storage);
+    let members = Membership::start(config, storage)?.map(Arc::new);
+    let config = &with_record(config, members.as_deref());
     let listener = Listener::bind(config.clients.listen)?;
     let epoch = match &store {
         Some(store) => store.epoch()?,
@@ -72,13 +79,16 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .map(|store| keep(config, store, epoch, &server));
     let keeping = keeping.transpose()?;
     let credentials = config.geo.as_ref().map(credentials).transpose()?;
-    let links = link(config, &server);
+    let links = link(config, &server, members);
     let threads = (0..config.threads).map(|number| Thread::start(Arc::clone(&server), number));
     let threads = threads.collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {
+        if let Some(links) = &links {
+            tokio::spawn(Arc::clone(links).follow());
+        }
         let net = match (config.geo.as_ref(), credentials) {
             (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, links.as_ref())?),
             _ => None,
@@ -98,6 +108,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             _ = term.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
             () = server.stop.notified() => {}
+            () = take_newcomers(net.as_ref(), links.as_deref()) => {}
         }
         if let Some(net) = net {
             net.stop().await;
@@ -109,6 +120,47 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     std::mem::forget(store);
     tracing::info!("stopped");
     ended
+}
+
+/// The settings, with the regions that the record knows besides.
+fn with_record(config: &Config, members: Option<&Membership>) -> Config {
+    let mut config = config.clone();
+    let roster = members.map(Membership::roster).unwrap_or_default();
+    for (id, name, entry) in roster.current() {
+        let mut known = config.peers.iter().map(|peer| peer.region.id);
+        if id != config.region.id && !known.any(|known| known == id) {
+            config.peers.push(Peer {
+                region: config::Region {
+                    id,
+                    name: name.to_owned(),
+                },
+                address: entry.addresses.first().cloned().unwrap_or_default(),
+            });
+        }
+    }
+    config.peers.sort_by_key(|peer| peer.region.id);
+    config.active_active |= !config.peers.is_empty();
+    config
+}
+
+/// Connects with regions that come while the node runs, for ever.
+async fn take_newcomers(net: Option<&Net>, links: Option<&Links>) {
+    let (Some(net), Some(links)) = (net, links) else {
+        return std::future::pending().await;
+    };
+    loop {
+        let newcomer = links.newcomer().await;
+        let name = newcomer.name;
+        let peer = PeerConfig {
+            region: newcomer.region,
+            address: newcomer.address,
+            handler: newcomer.link,
+            waker: newcomer.waker,
+        };
+        if let Err(error) = net.add(&name, peer) {
+            tracing::error!(region = name, %error, "cannot be called");
+        }
+    }
 }
 
 /// What works on the disk; no snapshot is begun once the log ends.
@@ -182,8 +234,9 @@ fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
 }
 
 /// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
-/// since a region is told what its peer's log no longer has.
-const FEATURE_LEVEL: u32 = 3;
+/// since a region is told what its peer's log no longer has, 4 since regions tell each other the
+/// record of regions.
+const FEATURE_LEVEL: u32 = 4;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
@@ -195,10 +248,13 @@ const SETTLED_AT_ONCE: usize = 1_000;
 const EXPIRED_AT_ONCE: usize = 100;
 
 /// Links with the other regions, if there are any, without connections.
-fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
-    if config.peers.is_empty() {
-        return None;
-    }
+fn link(
+    config: &Config,
+    server: &Arc<Server>,
+    members: Option<Arc<Membership>>,
+) -> Option<Arc<Links>> {
+    let members = members?;
+    let joins = members.joins();
     let settings = geo::proto::Config {
         own: config.region.id,
         database: config.database.clone(),
@@ -218,10 +274,14 @@ fn link(config: &Config, server: &Arc<Server>) -> Option<Arc<Links>> {
         &config.region.name,
         &peers,
         config.max_clock_drift,
+        members,
     ));
+    links.confirm();
     let _ = server.regions.set(Arc::<Links>::clone(&links));
     let has_all = server.durability.get().is_some_and(|disk| disk.is_filled());
-    if !has_all {
+    if joins {
+        server.loading.begin_joining();
+    } else if !has_all {
         server.loading.begin();
     }
     Some(links)

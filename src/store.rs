@@ -63,6 +63,11 @@ impl Store {
         }
     }
 
+    /// The files of the directory.
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
+    }
+
     /// Of a storage that nobody else has.
     pub fn on(storage: Arc<dyn Storage>, owner: Owner) -> Self {
         Self {

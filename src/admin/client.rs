@@ -39,6 +39,17 @@ pub enum Region {
         #[arg(long)]
         json: bool,
     },
+    /// Lets a new region in
+    Add {
+        /// Its name
+        name: String,
+        /// Its id, 1 to 255, that no region of the database has ever had
+        #[arg(long)]
+        id: String,
+        /// Where its node listens for other regions (UDP)
+        #[arg(long, value_name = "HOST:PORT")]
+        address: String,
+    },
     /// Admits the times of a region whose clock is ahead, until the node restarts
     AcceptClock {
         /// Its name
@@ -144,6 +155,15 @@ impl Region {
                 }
                 Ok(table(&answer))
             }
+            Self::Add { name, id, address } => {
+                let fields = [("name", name), ("id", id), ("address", address)];
+                let fields = fields.map(|(key, value)| format!("{key}={}", escaped(value)));
+                let path = format!("/v1/regions?{}", fields.join("&"));
+                target.call(("POST", &path))?;
+                Ok(format!(
+                    "{name} is to join: start it with `join` set; `list` shows who has let it in"
+                ))
+            }
             Self::AcceptClock { name } => {
                 let path = format!("/v1/regions/{}/accept-clock", escaped(name));
                 target.call(("POST", &path))?;
@@ -168,8 +188,8 @@ fn table(answer: &Value) -> String {
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned)
     };
-    let columns = ["id", "name", "state", "lag_ms", "pending_ops"];
-    let titles = ["ID", "NAME", "LINK", "LAG-MS", "PENDING-OPS"];
+    let columns = ["id", "name", "stage", "state", "lag_ms", "pending_ops"];
+    let titles = ["ID", "NAME", "STAGE", "LINK", "LAG-MS", "PENDING-OPS"];
     let mut rows = vec![titles.map(ToOwned::to_owned)];
     rows.extend(regions.iter().map(|row| columns.map(|key| text(row, key))));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
@@ -182,6 +202,13 @@ fn table(answer: &Value) -> String {
         }
         out.push_str(line.trim_end());
         out.push('\n');
+    }
+    for row in regions {
+        let names = row["waits_for"].as_array().unwrap_or(&none);
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            let _ = writeln!(out, "{} waits for: {}", text(row, "name"), names.join(", "));
+        }
     }
     out.trim_end().to_owned()
 }

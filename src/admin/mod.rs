@@ -15,13 +15,15 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path as Segments, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path as Segments, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use self::client::{CallError, Region, Target};
@@ -29,6 +31,7 @@ use self::door::Door;
 use self::token::Token;
 pub use self::token::TokenError;
 use crate::clock;
+use crate::config;
 use crate::limits;
 use crate::proxy::{RegionState, Server};
 
@@ -98,7 +101,7 @@ impl Admin {
 /// The routes, behind the token.
 fn router(server: Arc<Server>, token: Token) -> Router {
     Router::new()
-        .route("/v1/regions", get(regions))
+        .route("/v1/regions", get(regions).post(add))
         .route("/v1/regions/{name}/accept-clock", post(accept_clock))
         .fallback(async || no_such_thing())
         .method_not_allowed_fallback(async || {
@@ -150,7 +153,44 @@ fn row(region: &RegionState) -> Value {
         "state": region.state,
         "lag_ms": region.lag_ms,
         "pending_ops": region.pending_ops,
+        "stage": region.stage,
+        "waits_for": region.waits_for,
     })
+}
+
+/// What names a region that is to join.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Joiner {
+    name: String,
+    id: String,
+    address: String,
+}
+
+async fn add(
+    State(server): State<Arc<Server>>,
+    joiner: Result<Query<Joiner>, QueryRejection>,
+) -> Answer {
+    let bad = |text: String| refusal(StatusCode::BAD_REQUEST, &text);
+    let Query(joiner) = joiner.map_err(|error| bad(error.body_text()))?;
+    let peer = config::peer(&joiner.id, &joiner.name, &joiner.address).map_err(bad)?;
+    // It waits for the disk.
+    let added = tokio::task::spawn_blocking(move || match server.regions.get() {
+        Some(regions) => regions.add_region(peer.region.id, &peer.region.name, &peer.address),
+        None => Err(
+            "this node has no peers: a database of one region keeps no log for another; \
+                     start it with at least one peer"
+                .to_owned(),
+        ),
+    });
+    match added.await {
+        Ok(Ok(())) => Ok(Json(json!({ "region": joiner.name }))),
+        Ok(Err(text)) => Err(refusal(StatusCode::CONFLICT, &text)),
+        Err(error) => Err(refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &error.to_string(),
+        )),
+    }
 }
 
 async fn accept_clock(

@@ -118,6 +118,15 @@ pub enum CommandError {
     /// The node is still reading its data.
     #[error("LOADING Redis is loading the dataset in memory")]
     Loading,
+    /// The region is yet to be let in.
+    #[error(
+        "JOINING this region takes no writes yet: {waits}; write in another region until `meridian \
+         admin region list` shows this one as a member"
+    )]
+    Joining {
+        /// What it waits for.
+        waits: Box<str>,
+    },
     /// The client has to authenticate first.
     #[error("NOAUTH Authentication required.")]
     NoAuth,

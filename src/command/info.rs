@@ -136,7 +136,10 @@ fn human(bytes: u64) -> String {
 fn persistence(call: &Call<'_>, text: &mut String) {
     let loading = &call.server.loading;
     let is_loading = loading.is_loading();
-    line(text, "loading", u8::from(is_loading));
+    let joins = is_loading && loading.joins();
+    // What joins answers readers: drivers must not take it for one that loads.
+    line(text, "loading", u8::from(is_loading && !joins));
+    line(text, "joining", u8::from(joins));
     if is_loading {
         line(text, "loading_start_time", loading.since_ms() / 1_000);
         if let Some(waits) = loading.waits() {

@@ -49,6 +49,8 @@ pub struct Config {
     pub region: Region,
     /// The other regions, in the order of their ids; none twice, and none that is this one.
     pub peers: Vec<Peer>,
+    /// Whether this region is new to a database that runs, and has to be let in.
+    pub joins: bool,
     /// Name of this node, unique in its region.
     pub node: String,
     /// Shards of the database: a power of two, 1 under [`Policy::NonClustered`].
@@ -163,6 +165,7 @@ impl Config {
         let bind = written.parsed("bind", Ipv4Addr::LOCALHOST.into(), ip)?;
         Ok(Self {
             database: own(&written, "database", "meridian", &peers)?,
+            joins: joins(&written, &peers)?,
             node: written.parsed("node", format!("{}-1", region.name), name)?,
             shards: shards(&written, policy)?,
             policy,
@@ -258,6 +261,17 @@ fn active_active(written: &Written, peers: &[Peer]) -> Result<bool, ConfigError>
         "yes" | "true" => Ok(true),
         "no" | "false" if peers.is_empty() => Ok(false),
         "no" | "false" => Err("must be yes, for there are peers".to_owned()),
+        _ => Err("must be yes or no".to_owned()),
+    })
+}
+
+fn joins(written: &Written, peers: &[Peer]) -> Result<bool, ConfigError> {
+    written.parsed("join", false, |text| match text {
+        "yes" | "true" if peers.is_empty() => {
+            Err("needs peers: at least one region of the database to join".to_owned())
+        }
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
         _ => Err("must be yes or no".to_owned()),
     })
 }
@@ -367,7 +381,8 @@ fn peer_of_table(value: &Value) -> Result<Peer, String> {
     peer(&id?, &name?, &address?)
 }
 
-fn peer(id: &str, region: &str, address: &str) -> Result<Peer, String> {
+/// A region and its address, as they are written.
+pub(crate) fn peer(id: &str, region: &str, address: &str) -> Result<Peer, String> {
     let of = |what, text: &str, advice: String| format!("{what} {text} {advice}");
     Ok(Peer {
         region: Region {

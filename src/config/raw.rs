@@ -36,6 +36,10 @@ pub struct RawConfig {
     /// The other regions, such as `2:eu-west@eu.example.com:6390,3:ap-south@…`
     #[arg(long, value_name = "ID:NAME@HOST:PORT,…")]
     pub peers: Option<String>,
+    /// Whether this region is to join a database that runs, yes or no: it takes writes when all
+    /// regions have let it in [default: no]
+    #[arg(long, value_name = "YES|NO")]
+    pub join: Option<String>,
     /// Name of this node [default: the region's name, and -1]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,

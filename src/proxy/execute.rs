@@ -147,8 +147,11 @@ fn admit(
     if command.flags.has(Flags::WRITE) && server.clock_ahead.load(Ordering::Relaxed) {
         return refuse(session, CommandError::ClockSkew);
     }
-    if server.loading.is_loading() && !command::runs_while_loading(command, arguments) {
-        return refuse(session, CommandError::Loading);
+    if server.loading.is_loading()
+        && !command::runs_while_loading(command, arguments)
+        && let Some(error) = loading(server, command)
+    {
+        return refuse(session, error);
     }
     if command.flags.has(Flags::WRITE)
         && let Some(why) = server.durability.get().and_then(|disk| disk.refusal())
@@ -161,6 +164,26 @@ fn admit(
         return Ok(None);
     }
     Ok(Some(command))
+}
+
+/// Why a command does not run on a node that does not serve yet. A region that joins lets read what
+/// it has.
+#[cold]
+fn loading(server: &Server, command: &Command) -> Option<CommandError> {
+    if !server.loading.joins() {
+        return Some(CommandError::Loading);
+    }
+    let waits = server.loading.waits();
+    let waits = waits.map_or_else(
+        || "it has just started".to_owned(),
+        |waits| waits.to_string(),
+    );
+    command
+        .flags
+        .has(Flags::WRITE)
+        .then(|| CommandError::Joining {
+            waits: format!("it {}", waits.trim_start_matches("it ")).into(),
+        })
 }
 
 /// Whether a browser was made to speak to us: what follows may be commands in the body of its

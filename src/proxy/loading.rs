@@ -15,6 +15,8 @@ use crate::clock;
 pub enum Waits {
     /// To hear from this region.
     Word(String),
+    /// To be let in by these regions.
+    Confirmation(Vec<String>),
     /// To hold what this region holds.
     Ops(String),
     /// The same, which this region's log no longer has: an operator has to decide.
@@ -25,6 +27,9 @@ impl fmt::Display for Waits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Word(region) => write!(f, "waits for word from {region}"),
+            Self::Confirmation(regions) => {
+                write!(f, "waits to be let in by {}", regions.join(", "))
+            }
             Self::Ops(region) => write!(f, "fills up from {region}"),
             Self::Decision(region) => write!(
                 f,
@@ -38,6 +43,7 @@ impl fmt::Display for Waits {
 #[derive(Debug, Default)]
 pub struct Loading {
     is_on: AtomicBool,
+    joins: AtomicBool,
     since_ms: AtomicU64,
     waits: Mutex<Option<Waits>>,
 }
@@ -47,6 +53,22 @@ impl Loading {
     pub fn begin(&self) {
         self.since_ms.store(clock::now_ms(), Ordering::Relaxed);
         self.is_on.store(true, Ordering::Release);
+    }
+
+    /// The same of a region that is to be let in: it takes no writes, but lets read what it has.
+    pub fn begin_joining(&self) {
+        self.join();
+        self.begin();
+    }
+
+    /// What it waits for is to be let in, among others.
+    pub fn join(&self) {
+        self.joins.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what it waits for is to be let in.
+    pub fn joins(&self) -> bool {
+        self.joins.load(Ordering::Relaxed)
     }
 
     /// Whether it does not serve yet.
@@ -71,7 +93,9 @@ impl Loading {
         if known.as_ref() != Some(&waits) {
             match waits {
                 Waits::Decision(_) => tracing::error!(reason = %waits, "loading"),
-                Waits::Word(_) => tracing::info!(reason = %waits, "loading"),
+                Waits::Word(_) | Waits::Confirmation(_) => {
+                    tracing::info!(reason = %waits, "loading");
+                }
                 // Shard by shard: too often for more.
                 Waits::Ops(_) => tracing::debug!(reason = %waits, "loading"),
             }

@@ -59,6 +59,8 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn holding(&self, wanted: &[(usize, crdt::Version)], kept: bool) -> usize;
     /// Has this node serve without what it has not got back from the others.
     fn accept_loss(&self);
+    /// Adds a region to the database, or says why not.
+    fn add_region(&self, id: crdt::Region, name: &str, address: &str) -> Result<(), String>;
     /// Admits times of the region of this name however far ahead they are; if it is ours, writes
     /// are no longer refused for that. Returns whether there is such a region.
     fn accept_clock(&self, name: &str) -> bool;
@@ -75,6 +77,11 @@ pub struct RegionState {
     pub is_self: bool,
     /// `self`, `live`, `lagging` or `down`.
     pub state: &'static str,
+    /// How far it is on its way in: `member`, `joining`, or `clash` where another region claims its
+    /// id or name.
+    pub stage: &'static str,
+    /// Regions that have yet to let it in.
+    pub waits_for: Vec<String>,
     /// How long its last heartbeat has not said that we have everything.
     pub lag_ms: u64,
     /// Ops that we know of and it lacks.

@@ -42,8 +42,8 @@ fn the_regions_are_listed_for_people_and_for_programs() {
             .map(|line| line.split_whitespace().collect())
             .collect();
         assert_eq!(lines[0][..2], ["ID", "NAME"], "{list}");
-        assert_eq!(lines[1][..3], ["1", "one", "self"], "{list}");
-        lines[2][..3] == ["2", "two", "live"]
+        assert_eq!(lines[1][..4], ["1", "one", "member", "self"], "{list}");
+        lines[2][..4] == ["2", "two", "member", "live"]
     }));
     let json = admin(&server, 2, &["list", "--json"]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

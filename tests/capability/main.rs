@@ -11,6 +11,7 @@ mod expiry;
 mod geo_sync;
 mod hashes;
 mod imports;
+mod joining;
 mod kills;
 mod lists;
 mod outages;

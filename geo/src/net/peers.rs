@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crdt::Region;
@@ -16,8 +16,8 @@ use super::driver::{Ended, Session, Side};
 use super::endpoint::{self, HANDSHAKES_MAX, OpenError};
 use super::reconnect::{Backoff, resolve};
 use super::stats::{Counters, Counts, Quiet, count};
-use super::tls::Identity;
-use super::{Config, Limits, PeerConfig};
+use super::tls::{Identity, TlsError};
+use super::{Config, Limits, PeerConfig, Tuning};
 
 /// An attempt to connect, from either side.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,7 +30,9 @@ pub struct Net {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tuning: Tuning,
+    limits: Limits,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// What a [`Net`] counts, peers and strangers together.
@@ -40,7 +42,9 @@ pub struct Figures(Arc<Shared>);
 impl Figures {
     /// The figures so far.
     pub fn total(&self) -> Counts {
-        let peers = self.0.peers.values().map(|peer| peer.counters.get());
+        let peers = self.0.peers.read();
+        let peers = peers.unwrap_or_else(PoisonError::into_inner);
+        let peers = peers.values().map(|peer| peer.counters.get());
         peers.fold(self.0.strangers.get(), Counts::plus)
     }
 }
@@ -77,7 +81,7 @@ pub struct Path {
 struct Shared {
     own: Region,
     identity: Identity,
-    peers: BTreeMap<Region, Arc<Link>>,
+    peers: RwLock<BTreeMap<Region, Arc<Link>>>,
     /// Of callers that we do not know.
     strangers: Counters,
     quiet: Mutex<Quiet>,
@@ -117,48 +121,71 @@ impl Net {
             message_bytes_max: config.message_bytes_max,
             frame_bytes_max: config.frame_bytes_max,
         };
-        let links = peers
-            .iter()
-            .map(|peer| (peer.region, Arc::new(Link::new(peer.region))));
         let shared = Arc::new(Shared {
             own: config.own,
             identity,
-            peers: links.collect(),
+            peers: RwLock::default(),
             strangers: Counters::default(),
             quiet: Mutex::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
         });
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        for peer in peers {
-            let Some(link) = shared.peers.get(&peer.region).map(Arc::clone) else {
-                continue;
-            };
-            let session = Session {
-                handler: peer.handler,
-                waker: peer.waker,
-                limits,
-            };
-            let client = endpoint::client(&shared.identity, config.tuning, peer.region)?;
-            let caller = Caller {
-                endpoint: endpoint.clone(),
-                client,
-                address: peer.address,
-            };
-            if config.own < peer.region {
-                tasks.spawn(call(link, session, caller, stopped.clone()));
-            } else {
-                tasks.spawn(knock(caller, stopped.clone()));
-                tasks.spawn(answer(link, session, stopped.clone()));
-            }
-        }
-        tasks.spawn(accept(endpoint.clone(), Arc::clone(&shared), stopped));
-        Ok(Self {
+        let (stop, _) = watch::channel(false);
+        let net = Self {
             endpoint,
             shared,
             stop,
-            tasks,
-        })
+            tuning: config.tuning,
+            limits,
+            tasks: Mutex::default(),
+        };
+        for peer in peers {
+            net.link(peer)?;
+        }
+        let accepting = accept(
+            net.endpoint.clone(),
+            Arc::clone(&net.shared),
+            net.stop.subscribe(),
+        );
+        lock(&net.tasks).spawn(accepting);
+        Ok(net)
+    }
+
+    /// Takes a peer that was not known at the start, by the name that its certificate shows. One
+    /// that is known already stays as it is.
+    pub fn add(&self, name: &str, peer: PeerConfig) -> Result<(), TlsError> {
+        self.shared.identity.name(peer.region, name);
+        self.link(peer)
+    }
+
+    fn link(&self, peer: PeerConfig) -> Result<(), TlsError> {
+        let client = endpoint::client(&self.shared.identity, self.tuning, peer.region)?;
+        let link = Arc::new(Link::new(peer.region));
+        {
+            let peers = self.shared.peers.write();
+            let mut peers = peers.unwrap_or_else(PoisonError::into_inner);
+            if peers.contains_key(&peer.region) {
+                return Ok(());
+            }
+            peers.insert(peer.region, Arc::clone(&link));
+        }
+        let session = Session {
+            handler: peer.handler,
+            waker: peer.waker,
+            limits: self.limits,
+        };
+        let caller = Caller {
+            endpoint: self.endpoint.clone(),
+            client,
+            address: peer.address,
+        };
+        let mut tasks = lock(&self.tasks);
+        if self.shared.own < peer.region {
+            tasks.spawn(call(link, session, caller, self.stop.subscribe()));
+        } else {
+            tasks.spawn(knock(caller, self.stop.subscribe()));
+            tasks.spawn(answer(link, session, self.stop.subscribe()));
+        }
+        Ok(())
     }
 
     /// Where it listens: the port, if the configuration left it to the system.
@@ -178,7 +205,7 @@ impl Net {
 
     /// How the connection with `peer` is; `None` if it is none of ours.
     pub fn peer(&self, peer: Region) -> Option<PeerStats> {
-        let link = self.shared.peers.get(&peer)?;
+        let link = self.shared.peer(peer)?;
         let connection = lock(&link.current).clone();
         let path = connection.map(|connection| {
             let stats = connection.stats();
@@ -199,9 +226,13 @@ impl Net {
     }
 
     /// Says goodbye to every peer and returns when that has left, after a second at most.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        let mut tasks = self
+            .tasks
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        while tasks.join_next().await.is_some() {}
         Ended::Stopped.close_endpoint(&self.endpoint);
         let _ = timeout(GOODBYE_TIMEOUT, self.endpoint.wait_idle()).await;
     }
@@ -442,14 +473,20 @@ impl Shared {
         }
     }
 
+    fn peer(&self, region: Region) -> Option<Arc<Link>> {
+        let peers = self.peers.read();
+        let peers = peers.unwrap_or_else(PoisonError::into_inner);
+        peers.get(&region).map(Arc::clone)
+    }
+
     /// The link that a new connection belongs to.
-    fn link_of(&self, connection: &Connection) -> Result<&Arc<Link>, String> {
+    fn link_of(&self, connection: &Connection) -> Result<Arc<Link>, String> {
         let peer = self
             .identity
             .peer(connection)
             .map_err(|problem| problem.to_string())?;
         let region = peer.get().region;
-        let link = self.peers.get(&region);
+        let link = self.peer(region);
         link.ok_or_else(|| format!("region {region} is no peer of region {}", self.own))
     }
 }

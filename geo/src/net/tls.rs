@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crdt::Region;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -266,7 +266,7 @@ impl Directory {
 struct Verifier {
     anchors: Arc<[TrustAnchor<'static>]>,
     provider: Arc<CryptoProvider>,
-    directory: Arc<Directory>,
+    directory: Arc<RwLock<Directory>>,
     /// Whom we have called; `None` for those who call us.
     expected: Option<Region>,
 }
@@ -293,7 +293,7 @@ impl Verifier {
                 None,
             )
             .map_err(invalid)?;
-        let peer = self.directory.identify(&certificate)?;
+        let peer = self.identify(&certificate)?;
         match self.expected {
             Some(expected) if expected != peer.region => Err(CertificateProblem::Unexpected {
                 expected,
@@ -301,6 +301,12 @@ impl Verifier {
             }),
             _ => Ok(peer),
         }
+    }
+
+    fn identify(&self, certificate: &EndEntityCert<'_>) -> Result<Peer, CertificateProblem> {
+        let directory = self.directory.read();
+        let directory = directory.unwrap_or_else(PoisonError::into_inner);
+        directory.identify(certificate)
     }
 
     fn verify_signature(
@@ -425,7 +431,7 @@ impl Identity {
         let verifier = Verifier {
             anchors,
             provider: Arc::new(provider()),
-            directory: Arc::new(directory),
+            directory: Arc::new(RwLock::new(directory)),
             expected: None,
         };
         let (certificate, intermediates) = credentials
@@ -499,7 +505,14 @@ impl Identity {
         let certificate = chain.first().ok_or(CertificateProblem::Nameless)?;
         let certificate = EndEntityCert::try_from(certificate)
             .map_err(|error| CertificateProblem::Chain(error.to_string()))?;
-        self.verifier.directory.identify(&certificate).map(Verified)
+        self.verifier.identify(&certificate).map(Verified)
+    }
+
+    /// Who shows a certificate with this name is that region from now on, unless the name has one.
+    pub(super) fn name(&self, region: Region, name: &str) {
+        let directory = self.verifier.directory.write();
+        let mut directory = directory.unwrap_or_else(PoisonError::into_inner);
+        directory.regions.entry(name.to_owned()).or_insert(region);
     }
 }
 

@@ -3,6 +3,7 @@
 use crdt::{Epoch, FrameError, Origin, Region};
 
 use super::message::MessageError;
+use super::roster::RosterError;
 
 /// Who has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub enum LinkError {
     /// Bytes on a lane are not a frame.
     #[error("{0}")]
     Frame(#[from] FrameError),
+    /// What the peer sent is no record of regions.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     /// The peer belongs to another database.
     #[error("the peer's database is {theirs:?}, ours is {ours:?}")]
     OtherDatabase {
@@ -84,8 +88,10 @@ impl LinkError {
             | Self::OtherShards { .. }
             | Self::Ended { .. }
             | Self::Message(MessageError::Format { .. })
+            | Self::Roster(RosterError::Format(_))
             | Self::Frame(FrameError::Format(_)) => Fault::Setup,
             Self::Message(_)
+            | Self::Roster(_)
             | Self::Frame(_)
             | Self::Impostor { .. }
             | Self::Forged { .. }

@@ -137,10 +137,14 @@ pub(super) enum Message {
     /// My log no longer reaches back to what you lack of these shards. Since
     /// [`BEHIND_LEVEL`].
     Behind(Vec<u16>),
+    /// The record of regions, as I have it. Since [`ROSTER_LEVEL`].
+    Roster(Vec<u8>),
 }
 
 /// The level of features since which [`Message::Behind`] is understood.
 pub(super) const BEHIND_LEVEL: u32 = 3;
+/// The level of features since which [`Message::Roster`] is.
+pub(super) const ROSTER_LEVEL: u32 = 4;
 
 impl Message {
     /// Its bytes.
@@ -358,6 +362,14 @@ mod tests {
         let message = Message::Behind(vec![0, 300]);
         let bytes = message.encode();
         assert_eq!(bytes, [FORMAT, 5, 2, 0, 251, 44, 1]);
+        assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn what_level_4_adds_is_what_is_stored() {
+        let message = Message::Roster(vec![1, 0, 255]);
+        let bytes = message.encode();
+        assert_eq!(bytes, [FORMAT, 6, 3, 1, 0, 255]);
         assert_eq!(Message::decode(&bytes), Ok(message));
     }
 

@@ -22,6 +22,7 @@ mod message;
 mod outbox;
 mod reach;
 mod refill;
+mod roster;
 mod shards;
 
 use std::ops::Add;
@@ -32,6 +33,7 @@ pub use link::{Accept, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Trans
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};
 pub use reach::Reach;
 pub use refill::Refill;
+pub use roster::{AddError, Entry, Roster, RosterError, Stage};
 pub use shards::{Next, Shards};
 
 /// A moment, in nanoseconds since one that the caller chose. Only differences mean anything.

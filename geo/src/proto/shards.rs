@@ -5,6 +5,7 @@ use crdt::{Frame, Region, Time, Version};
 use super::delivery::{Delivery, Offer};
 use super::message::Heartbeat;
 use super::reach::Reach;
+use super::roster::Roster;
 
 /// What a log holds at a position.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,13 @@ pub trait Shards {
 
     /// Runs with the node's view of which regions it reaches.
     fn reach(&mut self, run: &mut dyn FnMut(&mut Reach));
+
+    /// The bytes of the node's record of regions and their revision, if that is not `known`. What
+    /// is told here has been stored, and is acted upon.
+    fn roster(&mut self, known: u64) -> Option<(u64, Vec<u8>)>;
+
+    /// Hands on the record that a peer has.
+    fn heard_roster(&mut self, roster: Roster);
 
     /// Runs with what a shard knows of deliveries.
     fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery));

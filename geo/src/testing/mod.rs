@@ -8,6 +8,7 @@
 //! every op that they apply: once, without a gap, after its deps.
 
 mod chance;
+mod joining;
 mod remembering;
 mod replica;
 mod setup;
@@ -22,6 +23,7 @@ use crate::proto::{
     Span, Transmit,
 };
 pub use chance::Chance;
+use joining::Record;
 pub use remembering::Remembering;
 pub use replica::Replica;
 use replica::View;
@@ -39,6 +41,7 @@ struct Node<R> {
     epoch: Epoch,
     shards: Vec<R>,
     reach: Reach,
+    record: Record,
     links: BTreeMap<Region, Link>,
     skew_ms: i64,
 }
@@ -110,7 +113,9 @@ impl<R: Replica> Net<R> {
             events: Vec::new(),
         };
         for id in 1..=setup.regions {
-            let node = net.node(region(id), Epoch(1), 0);
+            let founders = (1..=setup.regions).map(region);
+            let record = Record::founding(founders);
+            let node = net.node(region(id), Epoch(1), 0, record);
             net.nodes.insert(region(id), node);
             for other in 1..id {
                 let pair = (region(other), region(id));
@@ -120,9 +125,9 @@ impl<R: Replica> Net<R> {
         net
     }
 
-    fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64) -> Node<R> {
+    fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64, record: Record) -> Node<R> {
         let setup = self.setup;
-        let members: BTreeSet<Region> = (1..=setup.regions).map(region).collect();
+        let members: BTreeSet<Region> = record.roster.ids();
         let delivery = DeliveryConfig {
             own: Origin::new(own, epoch),
             members: members.clone(),
@@ -137,25 +142,29 @@ impl<R: Replica> Net<R> {
             .copied()
             .filter(|&other| other != own)
             .collect();
-        let config = Config {
-            own,
-            database: "test".into(),
-            level: 3,
-            lanes: 2,
-            window_bytes: setup.bytes_max,
-            relay_window_bytes: setup.bytes_max,
-        };
-        let seeds: Vec<u64> = others.iter().map(|_| self.chance.below(u64::MAX)).collect();
-        let link = |(&peer, seed)| (peer, Link::new(config.clone(), peer, seed));
-        let links = others.iter().zip(seeds).map(link).collect();
+        let links = others.iter().map(|&peer| (peer, self.new_link(own, peer)));
+        let links = links.collect();
         let reach = Reach::new(others.iter().copied(), self.now);
         Node {
             epoch,
             shards,
             reach,
+            record,
             links,
             skew_ms,
         }
+    }
+
+    fn new_link(&mut self, own: Region, peer: Region) -> Link {
+        let config = Config {
+            own,
+            database: "test".into(),
+            level: 4,
+            lanes: 2,
+            window_bytes: self.setup.bytes_max,
+            relay_window_bytes: self.setup.bytes_max,
+        };
+        Link::new(config, peer, self.chance.below(u64::MAX))
     }
 
     // --- What a test does ---
@@ -185,15 +194,15 @@ impl<R: Replica> Net<R> {
     /// A region crashes and comes up empty, under the next epoch. Returns what it had.
     pub fn restart(&mut self, at: u8) -> Vec<R> {
         let own = region(at);
-        let (epoch, skew_ms) = {
+        let (epoch, skew_ms, record) = {
             let node = self.nodes.get(&own).expect("a region of the net");
-            (Epoch(node.epoch.0 + 1), node.skew_ms)
+            (Epoch(node.epoch.0 + 1), node.skew_ms, node.record.kept())
         };
         let pairs: Vec<_> = self.connections.keys().copied().collect();
         for pair in pairs.into_iter().filter(|&(a, b)| a == own || b == own) {
             self.disconnect(pair);
         }
-        let node = self.node(own, epoch, skew_ms);
+        let node = self.node(own, epoch, skew_ms, record);
         let before = self.nodes.insert(own, node);
         before.map(|node| node.shards).unwrap_or_default()
     }
@@ -215,6 +224,7 @@ impl<R: Replica> Net<R> {
             self.connect();
             self.deliver();
             self.time_out();
+            self.follow_records();
             self.pump();
         }
         self.now = end;
@@ -307,6 +317,7 @@ impl<R: Replica> Net<R> {
         let mut view = View {
             shards: &mut node.shards,
             reach: &mut node.reach,
+            record: &mut node.record,
             now_ms,
         };
         run(link, now, &mut view)

@@ -2,7 +2,8 @@
 
 use crdt::{Frame, Region, Time, Version};
 
-use crate::proto::{Delivery, Heartbeat, Next, Offer, Reach, Shards};
+use super::joining::Record;
+use crate::proto::{Delivery, Heartbeat, Next, Offer, Reach, Roster, Shards};
 
 /// A region's copy of a shard, as a net drives it. Each method is the one of [`Shards`] with that
 /// name, of one shard.
@@ -33,6 +34,7 @@ pub trait Replica {
 pub(super) struct View<'a, R> {
     pub(super) shards: &'a mut [R],
     pub(super) reach: &'a mut Reach,
+    pub(super) record: &'a mut Record,
     pub(super) now_ms: u64,
 }
 
@@ -53,6 +55,14 @@ impl<R: Replica> Shards for View<'_, R> {
 
     fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
         run(self.reach);
+    }
+
+    fn roster(&mut self, known: u64) -> Option<(u64, Vec<u8>)> {
+        self.record.since(known)
+    }
+
+    fn heard_roster(&mut self, roster: Roster) {
+        self.record.heard.push(roster);
     }
 
     fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {

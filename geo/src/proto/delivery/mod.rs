@@ -464,6 +464,14 @@ impl Delivery {
         stable
     }
 
+    /// A region takes part from now on: nothing more becomes stable that it has not acknowledged,
+    /// and what it sends is taken. Returns whether it did not before.
+    pub fn admit(&mut self, region: Region) -> bool {
+        let is_new = self.config.members.insert(region);
+        self.stable_is_old |= is_new;
+        is_new
+    }
+
     /// The other regions.
     pub fn others(&self) -> impl Iterator<Item = &Region> {
         let own = self.config.own.region;

@@ -27,6 +27,7 @@ use super::delivery::{Offer, Refusal};
 use super::error::LinkError;
 use super::message::{Heartbeat, Hello, Message, Want};
 use super::outbox::{Found, Outbox, Which};
+use super::roster::Roster;
 use super::shards::Shards;
 use super::{Instant, Span};
 pub use facts::{Accept, Config, Event, LinkState, Stats, Transmit, Why};
@@ -89,6 +90,8 @@ struct Conversation {
     is_relays_turn: bool,
     /// The level of features that the peer knows.
     level: u32,
+    /// The revision of our record of regions that the peer has been told.
+    roster: u64,
     /// Shards whose log does not reach back far enough, to be told the peer.
     behind: Vec<u16>,
     /// Whether the peer has been silent for so long that others are asked for its ops.
@@ -222,6 +225,10 @@ impl Link {
             (Phase::Up, Message::Again { shard, applied }) => {
                 self.check_shard(shard)?;
                 self.talk.outboxes[usize::from(shard)].again(applied);
+                Ok(())
+            }
+            (Phase::Up, Message::Roster(bytes)) => {
+                shards.heard_roster(Roster::decode(&bytes)?);
                 Ok(())
             }
             (Phase::Up, Message::Behind(shards)) => {

@@ -6,7 +6,7 @@ use crdt::{Epoch, Frame, Region, Time, Version};
 
 use super::{ACK_DELAY, Event, Link};
 
-use crate::proto::message::{BEHIND_LEVEL, Heartbeat, Hello, Message, Want};
+use crate::proto::message::{BEHIND_LEVEL, Heartbeat, Hello, Message, ROSTER_LEVEL, Want};
 use crate::proto::outbox::Which;
 use crate::proto::shards::Shards;
 use crate::proto::{Instant, Span};
@@ -119,6 +119,7 @@ impl Link {
             self.talk.is_quiet = true;
             shards.reach(&mut |reach| reach.down(self.peer, now));
         }
+        self.say_roster(shards);
         let time = Time::from_ms(shards.now_ms());
         let mut news = Vec::new();
         for shard in 0..shards.count() {
@@ -152,6 +153,18 @@ impl Link {
         let relayed = self.relayed(shards);
         if !relayed.is_empty() {
             self.talk.control.push_back(Message::Relayed(relayed));
+        }
+    }
+
+    /// Tells our record of regions, if it has changed. It goes before the heartbeats that follow
+    /// from it: who hears that we know of it has heard of all regions that we know.
+    fn say_roster(&mut self, shards: &mut dyn Shards) {
+        if self.talk.level < ROSTER_LEVEL {
+            return;
+        }
+        if let Some((revision, bytes)) = shards.roster(self.talk.roster) {
+            self.talk.roster = revision;
+            self.talk.control.push_back(Message::Roster(bytes));
         }
     }
 

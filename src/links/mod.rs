@@ -3,40 +3,47 @@
 //! The driver's calls come in here and reach the link under its lock, which reaches one shard at a
 //! time under its lock, never the other way round. A client's write only wakes the links.
 
+mod clocks;
+mod joining;
+mod reached;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crdt::{Frame, Region, Time, Version};
+use crdt::{Region, Version};
 use geo::net::{Accept, Ended, Handler, Reject, Transmit, Waker};
-use geo::proto::{
-    self, Delivery, Event, Fault, Heartbeat, Lack, Link, LinkError, LinkState, Next, Offer, Reach,
-    Refill,
-};
-use parking_lot::Mutex;
+use geo::proto::{self, Event, Fault, Lack, Link, LinkError, LinkState, Reach, Refill};
+use parking_lot::{Mutex, RwLock};
 
 use crate::clock;
-use crate::oplog::backlog::{Backlog, Old};
+use crate::membership::Membership;
+use crate::oplog::backlog::Backlog;
 use crate::proxy::{RegionState, Regions, Server, Waits};
+use clocks::Clocks;
+pub use joining::Newcomer;
+use joining::{Newcomers, Wakers};
+use reached::Reached;
 
 /// What the links of a node share.
 #[derive(Debug)]
 struct Common {
     server: Arc<Server>,
     reach: Mutex<Reach>,
-    wakers: Vec<Waker>,
+    wakers: Wakers,
+    members: Arc<Membership>,
     clocks: Clocks,
     refill: Mutex<Refill>,
     /// Regions whose logs no longer have all that we lack.
     cut_off: Mutex<BTreeSet<Region>>,
-    names: BTreeMap<Region, String>,
+    names: RwLock<BTreeMap<Region, String>>,
 }
 
 impl Common {
     fn wake(&self) {
-        self.wakers.iter().for_each(Waker::wake);
+        self.wakers.wake();
     }
 
     /// Serves clients from now on; the next life does so at once, if there is a disk. If that
@@ -45,6 +52,7 @@ impl Common {
         let disk = self.server.durability.get();
         if disk.is_none_or(|disk| disk.fill(&self.server.shards).is_ok()) {
             self.server.loading.end();
+            self.members.look();
         }
     }
 
@@ -55,11 +63,23 @@ impl Common {
             return;
         }
         let now = proto::Instant(clock::monotonic_ns());
-        let lack = self
-            .refill
-            .lock()
-            .look(now, &mut Reached(self, &Mutex::default()));
-        let name = |region| self.names.get(&region).cloned().unwrap_or_default();
+        let mut shards = Reached(self, &Mutex::default());
+        // Whoever runs it may not have said so.
+        let joins = self.members.joins();
+        let lack = if joins {
+            loading.join();
+            let unconfirmed = self.members.unconfirmed_by();
+            if !unconfirmed.is_empty() {
+                loading.set_waits(Waits::Confirmation(unconfirmed));
+                return;
+            }
+            // All know of us by now, so none can do without: it may have collected what we lack.
+            let nobody = BTreeSet::new();
+            self.refill.lock().look_without(nobody, &mut shards)
+        } else {
+            self.refill.lock().look(now, &mut shards)
+        };
+        let name = |region| self.names.read().get(&region).cloned().unwrap_or_default();
         match lack {
             Lack::Nothing => self.serve(),
             Lack::Word(region) => loading.set_waits(Waits::Word(name(region))),
@@ -74,151 +94,12 @@ impl Common {
     }
 }
 
-/// How far our clock is ahead of each other region's.
-#[derive(Debug)]
-struct Clocks {
-    /// By how much it may be ahead of all of them, milliseconds.
-    drift_max_ms: i64,
-    /// Those that are heard, and by how much.
-    ahead_ms: Mutex<BTreeMap<Region, i64>>,
-    /// Whether an operator has said that it may be ahead.
-    is_accepted: AtomicBool,
-}
-
-impl Clocks {
-    /// Takes note of one region, or that it is not heard. Returns whether our clock is too far
-    /// ahead: of every region that is heard, for where only some are behind it is they.
-    fn note(&self, region: Region, ahead_ms: Option<i64>) -> bool {
-        let mut all = self.ahead_ms.lock();
-        match ahead_ms {
-            Some(ms) => all.insert(region, ms),
-            None => all.remove(&region),
-        };
-        let is_ahead = !all.is_empty() && all.values().all(|&ms| self.drift_max_ms < ms);
-        is_ahead && !self.is_accepted.load(Ordering::Relaxed)
-    }
-}
-
-/// The shards, as a link sees them.
-struct Reached<'a>(&'a Common, &'a Mutex<Backlog>);
-
-impl proto::Shards for Reached<'_> {
-    fn count(&self) -> u16 {
-        self.0.server.shards.count() as u16
-    }
-
-    fn now_ms(&self) -> u64 {
-        clock::now_ms()
-    }
-
-    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
-        run(&mut self.0.reach.lock());
-    }
-
-    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
-        self.0
-            .server
-            .shards
-            .with(shard.into(), |shard| run(shard.delivery()));
-    }
-
-    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {
-        self.0
-            .server
-            .shards
-            .with(shard.into(), |shard| shard.heartbeat(time))
-    }
-
-    fn offer(&mut self, frame: Frame, from: Region) -> Offer {
-        let shard = frame.shard();
-        let answer = self.0.server.shards.with(shard.into(), |shard| {
-            shard.offer(frame, from, clock::now_ms())
-        });
-        if let Some(durability) = self.0.server.durability.get() {
-            durability.nudge();
-        }
-        self.0.wake();
-        answer
-    }
-
-    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
-        let now_ms = clock::now_ms();
-        let has_applied = self
-            .0
-            .server
-            .shards
-            .with(shard.into(), |shard| shard.heard(heartbeat, from, now_ms));
-        if has_applied {
-            self.0.wake();
-        }
-    }
-
-    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {
-        self.0
-            .server
-            .shards
-            .with(shard.into(), |shard| shard.log_start(region, applied))
-    }
-
-    fn next_frame(
-        &mut self,
-        shard: u16,
-        position: u64,
-        wanted: &mut dyn FnMut(&Frame) -> bool,
-    ) -> Next {
-        let in_memory = self
-            .0
-            .server
-            .shards
-            .with(shard.into(), |shard| shard.log_next(position, &mut *wanted));
-        match in_memory {
-            Some(next) => next,
-            None => self.next_on_disk(shard, position, wanted),
-        }
-    }
-
-    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
-        self.0
-            .server
-            .shards
-            .with(shard.into(), |shard| shard.log_pending(peer, applied))
-    }
-}
-
-impl Reached<'_> {
-    /// The next frame of those that have been dropped from memory.
-    fn next_on_disk(
-        &self,
-        shard: u16,
-        position: u64,
-        wanted: &mut dyn FnMut(&Frame) -> bool,
-    ) -> Next {
-        let Some(durability) = self.0.server.durability.get() else {
-            return Next::Behind;
-        };
-        let mut backlog = self.1.lock();
-        match backlog.next(|| durability.journal(), shard, position, wanted) {
-            Ok(Old::Frame(frame, next)) => Next::Frame(frame, next),
-            Ok(Old::End(next)) => Next::End(next),
-            Ok(Old::Further(next)) => {
-                // There is more to look at, but something else may run first.
-                self.0.wake();
-                Next::End(next)
-            }
-            Ok(Old::Gone) => Next::Behind,
-            Err(error) => {
-                tracing::error!(shard, %error, "the op log on disk cannot be read");
-                Next::Behind
-            }
-        }
-    }
-}
-
 /// Our side of the link with one peer.
 #[derive(Debug)]
 pub struct PeerLink {
     region: Region,
     name: String,
+    waker: Waker,
     side: Mutex<Link>,
     backlog: Mutex<Backlog>,
     common: Arc<Common>,
@@ -359,8 +240,10 @@ impl Handler for PeerLink {
 #[expect(clippy::struct_field_names, reason = "links are what it has")]
 pub struct Links {
     own: (Region, String),
+    config: proto::Config,
     common: Arc<Common>,
-    links: BTreeMap<Region, Arc<PeerLink>>,
+    links: RwLock<BTreeMap<Region, Arc<PeerLink>>>,
+    newcomers: Newcomers,
 }
 
 impl Links {
@@ -371,14 +254,15 @@ impl Links {
         own_name: &str,
         peers: &[(Region, String)],
         drift_max: Duration,
+        members: Arc<Membership>,
     ) -> Self {
-        let wakers = peers.iter().map(|_| Waker::default()).collect();
         let now = proto::Instant(clock::monotonic_ns());
         let reach = Mutex::new(Reach::new(peers.iter().map(|peer| peer.0), now));
         let common = Arc::new(Common {
             server,
             reach,
-            wakers,
+            wakers: Wakers::default(),
+            members,
             clocks: Clocks {
                 drift_max_ms: drift_max.as_millis() as i64,
                 ahead_ms: Mutex::default(),
@@ -386,34 +270,47 @@ impl Links {
             },
             refill: Mutex::default(),
             cut_off: Mutex::default(),
-            names: peers.iter().cloned().collect(),
+            names: RwLock::default(),
         });
-        let link = |(region, name): &(Region, String)| {
-            let side = Mutex::new(Link::new(config.clone(), *region, fastrand::u64(..)));
-            let link = PeerLink {
-                region: *region,
-                name: name.clone(),
-                side,
-                backlog: Mutex::default(),
-                common: Arc::clone(&common),
-            };
-            (*region, Arc::new(link))
-        };
-        let links = peers.iter().map(link).collect();
-        Self {
+        let links = Self {
             own: (config.own, own_name.to_owned()),
+            config: config.clone(),
             common,
-            links,
+            links: RwLock::default(),
+            newcomers: Newcomers::default(),
+        };
+        for (region, name) in peers {
+            links.link(*region, name);
         }
+        links
+    }
+
+    /// Makes our side of the link with a region.
+    fn link(&self, region: Region, name: &str) -> Arc<PeerLink> {
+        let common = &self.common;
+        let side = Link::new(self.config.clone(), region, fastrand::u64(..));
+        let link = Arc::new(PeerLink {
+            region,
+            name: name.to_owned(),
+            waker: common.wakers.another(),
+            side: Mutex::new(side),
+            backlog: Mutex::default(),
+            common: Arc::clone(common),
+        });
+        common.names.write().insert(region, name.to_owned());
+        self.links.write().insert(region, Arc::clone(&link));
+        link
     }
 
     /// Each peer's link, and what wakes the task that sends to it.
-    pub fn handlers(&self) -> impl Iterator<Item = (Region, Arc<PeerLink>, Waker)> + '_ {
-        let wakers = self.common.wakers.iter();
-        self.links
-            .iter()
-            .zip(wakers)
-            .map(|((&region, link), waker)| (region, Arc::clone(link), waker.clone()))
+    pub fn handlers(&self) -> impl Iterator<Item = (Region, Arc<PeerLink>, Waker)> + use<> {
+        let with_waker = |link: Arc<PeerLink>| (link.region, Arc::clone(&link), link.waker.clone());
+        self.all().into_iter().map(with_waker)
+    }
+
+    /// The links, by region. Looked at without a lock on them all: a link waits for its own.
+    fn all(&self) -> Vec<Arc<PeerLink>> {
+        self.links.read().values().map(Arc::clone).collect()
     }
 }
 
@@ -439,9 +336,9 @@ impl Regions for Links {
 
     fn down(&self) -> Vec<Region> {
         let now = proto::Instant(clock::monotonic_ns());
-        let links = self.links.iter();
-        let down = links.filter(|(_, link)| link.side.lock().is_lost(now));
-        down.map(|(&region, _)| region).collect()
+        let links = self.all().into_iter();
+        let down = links.filter(|link| link.side.lock().is_lost(now));
+        down.map(|link| link.region).collect()
     }
 
     fn list(&self, _now_ms: u64) -> Vec<RegionState> {
@@ -453,8 +350,10 @@ impl Regions for Links {
             state: "self",
             lag_ms: 0,
             pending_ops: 0,
+            stage: "",
+            waits_for: Vec::new(),
         };
-        let other = |(region, link): (&Region, &Arc<PeerLink>)| {
+        let other = |link: Arc<PeerLink>| {
             link.with(|side, shards| {
                 let stats = side.stats(now, shards);
                 let state = match side.state(now, shards) {
@@ -464,17 +363,22 @@ impl Regions for Links {
                 };
                 RegionState {
                     name: link.name.clone(),
-                    id: region.id(),
+                    id: link.region.id(),
                     is_self: false,
                     state,
                     lag_ms: stats.lag_ms,
                     pending_ops: stats.pending_ops,
+                    stage: "",
+                    waits_for: Vec::new(),
                 }
             })
         };
-        let mut all: Vec<_> = self.links.iter().map(other).chain([own]).collect();
-        all.sort_by_key(|region| region.id);
-        all
+        let others = self.all().into_iter().map(other);
+        self.by_record(others.chain([own]).collect())
+    }
+
+    fn add_region(&self, id: Region, name: &str, address: &str) -> Result<(), String> {
+        self.add(id, name, address)
     }
 
     fn accept_clock(&self, name: &str) -> bool {
@@ -489,9 +393,11 @@ impl Regions for Links {
                 .store(false, Ordering::Relaxed);
             return true;
         }
-        let Some((&region, _)) = self.links.iter().find(|(_, link)| link.name == name) else {
+        let links = self.all();
+        let Some(region) = links.iter().find(|link| link.name == name) else {
             return false;
         };
+        let region = region.region;
         let shards = &self.common.server.shards;
         for index in 0..shards.count() {
             shards.with(index, |shard| shard.delivery().accept_clock(region));
@@ -518,29 +424,7 @@ impl Regions for Links {
                 })
             })
         };
-        self.links.keys().filter(|&&region| has(region)).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_clock_is_wrong_where_all_that_are_heard_say_so() {
-        let clocks = Clocks {
-            drift_max_ms: 500,
-            ahead_ms: Mutex::default(),
-            is_accepted: AtomicBool::new(false),
-        };
-        let region = |id| Region::new(id).expect("not 0");
-        assert!(!clocks.note(region(2), Some(500)));
-        assert!(clocks.note(region(2), Some(501)));
-        assert!(!clocks.note(region(3), Some(0)), "region 2 is behind");
-        assert!(clocks.note(region(3), Some(600)));
-        assert!(clocks.note(region(3), None), "region 2 is heard");
-        assert!(!clocks.note(region(2), None), "nobody is");
-        clocks.is_accepted.store(true, Ordering::Relaxed);
-        assert!(!clocks.note(region(2), Some(501)));
+        let links = self.all();
+        links.iter().filter(|link| has(link.region)).count()
     }
 }

@@ -1,0 +1,150 @@
+//! Regions that join a net while it runs: each node's record of regions, and acting upon it.
+
+use std::collections::BTreeSet;
+
+use crdt::{Epoch, Region};
+
+use super::{Connection, Net, Replica, region};
+use crate::proto::{Roster, Stage};
+
+/// A node's record of regions, as if it were on its disk.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) roster: Roster,
+    revision: u64,
+    /// What peers have told, and is not taken in.
+    pub(super) heard: Vec<Roster>,
+}
+
+fn name(id: Region) -> String {
+    format!("region-{}", id.id())
+}
+
+impl Record {
+    fn new(roster: Roster) -> Self {
+        Self {
+            roster,
+            revision: 1,
+            heard: Vec::new(),
+        }
+    }
+
+    /// Of regions that are there from the start.
+    pub(super) fn founding(regions: impl IntoIterator<Item = Region>) -> Self {
+        let mut roster = Roster::new();
+        for id in regions {
+            let noted = roster.note(id, &name(id), &[], Stage::Founding);
+            noted.expect("a name of ours is one");
+        }
+        Self::new(roster)
+    }
+
+    /// What is left of it after a crash.
+    pub(super) fn kept(&self) -> Self {
+        Self::new(self.roster.clone())
+    }
+
+    pub(super) fn since(&self, known: u64) -> Option<(u64, Vec<u8>)> {
+        (known != self.revision).then(|| (self.revision, self.roster.encode()))
+    }
+}
+
+impl<R: Replica> Net<R> {
+    /// Has a region let in another one, which does not run yet.
+    pub fn let_in(&mut self, at: u8, id: u8) {
+        self.claim(at, id, &name(region(id)));
+    }
+
+    /// The same under any name.
+    pub fn claim(&mut self, at: u8, id: u8, name: &str) {
+        let node = self
+            .nodes
+            .get_mut(&region(at))
+            .expect("a region of the net");
+        let added = node.record.roster.add(region(id), name, "nowhere:1");
+        added.expect("nobody has the id or the name");
+        node.record.revision += 1;
+        self.follow_record(region(at));
+    }
+
+    /// Starts a region that is to join, and knows of one other.
+    pub fn join(&mut self, id: u8, through: u8) {
+        let mut record = Record::founding([region(through)]);
+        let own = record
+            .roster
+            .note(region(id), &name(region(id)), &[], Stage::Joining);
+        own.expect("a name of ours is one");
+        let node = self.node(region(id), Epoch(1), 0, record);
+        self.nodes.insert(region(id), node);
+        self.link_up();
+    }
+
+    /// Whether a region that joins may write as soon as it holds what the others held.
+    pub fn is_confirmed(&self, id: u8) -> bool {
+        let roster = &self.nodes[&region(id)].record.roster;
+        roster.is_confirmed(region(id), &name(region(id)))
+    }
+
+    /// The record of a region.
+    pub fn roster(&self, at: u8) -> &Roster {
+        &self.nodes[&region(at)].record.roster
+    }
+
+    /// Every node takes in what it was told.
+    pub(super) fn follow_records(&mut self) {
+        for at in self.nodes.keys().copied().collect::<Vec<_>>() {
+            if self
+                .nodes
+                .get(&at)
+                .is_some_and(|node| !node.record.heard.is_empty())
+            {
+                self.follow_record(at);
+            }
+        }
+    }
+
+    /// Takes in what was told, lets in who is new, and only then confirms it.
+    fn follow_record(&mut self, at: Region) {
+        let Some(node) = self.nodes.get_mut(&at) else {
+            return;
+        };
+        let before = node.record.roster.encode();
+        for heard in std::mem::take(&mut node.record.heard) {
+            node.record.roster.merge(&heard);
+        }
+        let others: BTreeSet<Region> = node.record.roster.ids();
+        for &other in others.iter().filter(|&&other| other != at) {
+            for shard in &mut node.shards {
+                shard.delivery().admit(other);
+            }
+            if !node.links.contains_key(&other) {
+                node.reach.down(other, self.now);
+            }
+        }
+        node.record.roster.confirm(at);
+        node.record.revision += u64::from(before != node.record.roster.encode());
+        self.link_up();
+    }
+
+    /// Makes the links between nodes that run and know of each other.
+    fn link_up(&mut self) {
+        let nodes: Vec<Region> = self.nodes.keys().copied().collect();
+        for &a in &nodes {
+            for &b in nodes.iter().filter(|&&b| a < b) {
+                let knows =
+                    |at: Region, other| self.nodes[&at].record.roster.ids().contains(&other);
+                if self.connections.contains_key(&(a, b)) || !knows(a, b) || !knows(b, a) {
+                    continue;
+                }
+                for (at, peer) in [(a, b), (b, a)] {
+                    let link = self.new_link(at, peer);
+                    if let Some(node) = self.nodes.get_mut(&at) {
+                        node.links.entry(peer).or_insert(link);
+                    }
+                }
+                self.connections
+                    .insert((a, b), Connection::RetryAt(self.now));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Regions that join while the others run, in virtual time; and the bytes of the record of them.
+
+use std::path::Path;
+
+use geo::proto::{Lack, Refill, Roster, Stage};
+use geo::testing::{Net, Setup, region};
+
+fn calm(regions: u8) -> Setup {
+    Setup {
+        regions,
+        jitter_ms: 0,
+        loss_percent: 0,
+        ..Setup::three(1)
+    }
+}
+
+/// Whether a region that joins may write: all have confirmed it, and it lacks nothing.
+fn may_write(net: &mut Net, refill: &mut Refill, at: u8) -> bool {
+    net.is_confirmed(at)
+        && net.with_link(at, 1, |_, _, shards| {
+            refill.look_without([].into(), shards) == Lack::Nothing
+        })
+}
+
+fn write_some(net: &mut Net, regions: &[u8], rounds: u16) {
+    for round in 0..rounds {
+        for &at in regions {
+            net.write(at, round % 2);
+        }
+        net.run_for(5);
+    }
+}
+
+#[test]
+fn the_stored_record_is_read_and_written_alike() {
+    let mut roster = Roster::new();
+    for (id, name) in [(1, "one"), (2, "two")] {
+        let addresses = [format!("{name}:6390")];
+        let noted = roster.note(region(id), name, &addresses, Stage::Founding);
+        assert_eq!(noted, Ok(true));
+    }
+    roster.add(region(3), "three", "three:6390").expect("free");
+    assert!(roster.confirm(region(1)));
+    let noted = roster.note(region(7), "seven", &[], Stage::Member);
+    assert_eq!(noted, Ok(true));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/roster-v1.bin");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, roster.encode()).expect("the fixture is written");
+    }
+    let stored = std::fs::read(&path).expect("the fixture is there");
+    assert_eq!(
+        roster.encode(),
+        stored,
+        "the bytes of a format never change"
+    );
+    assert_eq!(Roster::decode(&stored), Ok(roster));
+}
+
+#[test]
+fn a_region_joins_while_the_others_write_and_fills_up() {
+    let mut net = Net::new(calm(2));
+    write_some(&mut net, &[1, 2], 50);
+    net.let_in(1, 3);
+    write_some(&mut net, &[1, 2], 50);
+    net.join(3, 1);
+    let mut refill = Refill::default();
+    let mut waited = 0;
+    while !may_write(&mut net, &mut refill, 3) {
+        write_some(&mut net, &[1, 2], 1);
+        waited += 1;
+        assert!(waited < 2_000, "{}", net.describe());
+    }
+    for shard in 0..2 {
+        assert!(
+            net.ops(3, shard).len() >= 100,
+            "it has what was there before"
+        );
+    }
+    write_some(&mut net, &[1, 2, 3], 50);
+    assert!(
+        net.run_until(5_000, |net| net.has_converged()),
+        "{}",
+        net.describe()
+    );
+    assert!(net.run_until(5_000, Net::is_all_stable));
+    let linked = net.with_link(2, 3, |link, _, _| link.is_up());
+    assert!(linked, "2 has learnt where it is from 1");
+}
+
+#[test]
+fn from_the_moment_a_region_is_let_in_nothing_is_stable_without_it() {
+    let mut net = Net::new(calm(2));
+    write_some(&mut net, &[1, 2], 10);
+    assert!(net.run_until(5_000, Net::is_all_stable));
+    net.let_in(1, 3);
+    let after = net.write(1, 0);
+    net.run_for(10_000);
+    assert!(
+        !net.delivery(1, 0).stable().covers(after),
+        "where it was let in"
+    );
+    assert!(
+        !net.delivery(2, 0).stable().covers(after),
+        "where that was heard"
+    );
+    assert!(net.roster(1).waits_for(region(3), "region-3").is_empty());
+    net.join(3, 1);
+    assert!(
+        net.run_until(5_000, Net::is_all_stable),
+        "{}",
+        net.describe()
+    );
+}
+
+#[test]
+fn a_region_that_not_all_have_confirmed_does_not_write() {
+    let mut net = Net::new(calm(2));
+    write_some(&mut net, &[1, 2], 10);
+    net.cut(1, 2);
+    net.cut(2, 3);
+    net.let_in(1, 3);
+    net.join(3, 1);
+    let mut refill = Refill::default();
+    net.run_for(20_000);
+    assert!(
+        !may_write(&mut net, &mut refill, 3),
+        "2 has not heard of it"
+    );
+    let own = net.roster(3);
+    assert_eq!(own.waits_for(region(3), "region-3"), ["region-2"]);
+    // What 2 does meanwhile it does without the third; that must have it before it writes.
+    let stamp = net.write(2, 0);
+    net.run_for(5_000);
+    net.heal();
+    assert!(net.run_until(10_000, |net| may_write(net, &mut refill, 3)));
+    assert!(net.ops(3, 0).contains(&stamp));
+}
+
+#[test]
+fn a_restart_in_the_middle_of_joining_forgets_nothing() {
+    for who in [1, 2, 3] {
+        let mut net = Net::new(calm(2));
+        write_some(&mut net, &[1, 2], 20);
+        net.let_in(1, 3);
+        net.run_for(100);
+        net.join(3, 1);
+        net.run_for(70);
+        net.restart(who);
+        let mut refill = Refill::default();
+        let joined = net.run_until(20_000, |net| may_write(net, &mut refill, 3));
+        assert!(joined, "{who} restarts\n{}", net.describe());
+        write_some(&mut net, &[3], 5);
+        assert!(net.run_until(10_000, |net| net.has_converged()));
+        assert_eq!(
+            net.ops(1, 0).len() + net.ops(1, 1).len(),
+            45,
+            "{who} restarts"
+        );
+    }
+}
+
+#[test]
+fn two_that_join_at_once_wait_for_each_other() {
+    let mut net = Net::new(calm(2));
+    write_some(&mut net, &[1, 2], 10);
+    net.cut(1, 2);
+    net.let_in(1, 3);
+    net.let_in(2, 4);
+    net.join(3, 1);
+    net.join(4, 2);
+    net.run_for(5_000);
+    assert!(!net.is_confirmed(3) && !net.is_confirmed(4));
+    net.heal();
+    let mut refills = [Refill::default(), Refill::default()];
+    assert!(net.run_until(20_000, |net| may_write(net, &mut refills[0], 3)));
+    assert!(net.run_until(20_000, |net| may_write(net, &mut refills[1], 4)));
+    write_some(&mut net, &[1, 2, 3, 4], 10);
+    assert!(net.run_until(5_000, |net| net.has_converged()));
+    assert!(net.run_until(5_000, Net::is_all_stable));
+}
+
+#[test]
+fn an_id_that_two_regions_claim_is_nobodys() {
+    let mut net = Net::new(calm(2));
+    net.run_for(1_000);
+    net.cut(1, 2);
+    net.let_in(1, 3);
+    net.claim(2, 3, "other");
+    net.run_for(1_000);
+    net.heal();
+    net.run_for(2_000);
+    for at in [1, 2] {
+        let roster = net.roster(at);
+        assert!(roster.clash(region(3), "other").is_some(), "region {at}");
+        for name in ["region-3", "other"] {
+            assert!(!roster.is_confirmed(region(3), name), "region {at}, {name}");
+        }
+    }
+}

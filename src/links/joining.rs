@@ -1,0 +1,224 @@
+//! Regions that come while the node runs: the record of regions, and following it.
+//!
+//! What peers tell of the record is taken in by one task ([`Links::follow`]), what an operator asks
+//! for by his request; both change it through [`Membership::change`], so that a region is let in,
+//! in every shard, before it is confirmed. Whoever drives connections takes the new links from
+//! [`Links::newcomer`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crdt::Region;
+use geo::net::Waker;
+use geo::proto::{self, AddError, Roster, Stage};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::{Links, PeerLink};
+use crate::clock;
+use crate::membership::MembershipError;
+use crate::proxy::RegionState;
+
+/// Regions that there can be.
+const REGIONS_MAX: usize = u8::MAX as usize;
+/// Between two tries to store a record.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What wakes the tasks that send. It only grows, and is read without a lock at every write.
+#[derive(Debug)]
+pub(super) struct Wakers(Box<[OnceLock<Waker>]>);
+
+impl Default for Wakers {
+    fn default() -> Self {
+        Self((0..REGIONS_MAX).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl Wakers {
+    pub(super) fn wake(&self) {
+        let all = self.0.iter().map_while(OnceLock::get);
+        all.for_each(Waker::wake);
+    }
+
+    /// One more. There is one for each id, and ids are not linked twice.
+    pub(super) fn another(&self) -> Waker {
+        let waker = Waker::default();
+        for place in &self.0 {
+            if place.set(waker.clone()).is_ok() {
+                break;
+            }
+        }
+        waker
+    }
+}
+
+/// A region to be connected with.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its id.
+    pub region: Region,
+    /// Its name.
+    pub name: String,
+    /// Where it is, `host:port`.
+    pub address: String,
+    /// Our side of the link.
+    pub link: Arc<PeerLink>,
+    /// What wakes the task that sends to it.
+    pub waker: Waker,
+}
+
+/// Those that nobody has connected with yet: at most one for each id.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers {
+    waiting: Mutex<VecDeque<Newcomer>>,
+    arrival: Notify,
+}
+
+/// Why a region is not added.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Add(#[from] AddError),
+    #[error(transparent)]
+    Store(#[from] MembershipError),
+}
+
+impl Links {
+    /// Waits for the next region to be connected with.
+    pub async fn newcomer(&self) -> Newcomer {
+        loop {
+            if let Some(newcomer) = self.newcomers.waiting.lock().pop_front() {
+                return newcomer;
+            }
+            self.newcomers.arrival.notified().await;
+        }
+    }
+
+    /// Confirms the regions that join: those of the record are counted on in every shard.
+    pub fn confirm(&self) {
+        self.common.members.look();
+    }
+
+    /// Takes in what peers tell of the record of regions, for ever.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            self.common.members.news().await;
+            let links = Arc::clone(&self);
+            let taken = tokio::task::spawn_blocking(move || links.take_in()).await;
+            if let Ok(Err(error)) = taken {
+                tracing::error!(%error, "the record of regions cannot be stored: nothing of it is done");
+                sleep(RETRY).await;
+                self.common.members.look();
+            }
+        }
+    }
+
+    /// Takes in what was heard. Where this region has been let in and holds everything, it is a
+    /// member from now on.
+    fn take_in(&self) -> Result<(), MembershipError> {
+        let serves = !self.common.server.loading.is_loading();
+        let (own, name) = &self.own;
+        let promote = |roster: &mut Roster| {
+            let is_in = serves && roster.is_confirmed(*own, name);
+            Ok::<_, MembershipError>(is_in && roster.promote(*own, name))
+        };
+        let is_new = self
+            .common
+            .members
+            .change(promote, |roster| self.act(roster))?;
+        if is_new {
+            tracing::info!("this region is a member from now on");
+        }
+        self.common.look_at_refill();
+        self.common.wake();
+        Ok(())
+    }
+
+    /// Adds a region to the record, and lets it in.
+    pub(super) fn add(&self, id: Region, name: &str, address: &str) -> Result<(), String> {
+        if self.common.server.loading.is_loading() {
+            return Err("this node does not serve yet: ask one that does".to_owned());
+        }
+        let add = |roster: &mut Roster| Ok::<_, Refusal>(roster.add(id, name, address)?);
+        let added = self.common.members.change(add, |roster| self.act(roster));
+        added.map_err(|error| error.to_string())?;
+        tracing::info!(region = name, id = id.id(), address, "a region is to join");
+        self.common.wake();
+        Ok(())
+    }
+
+    /// Lets in who is new in the record: from now on nothing is stable here without it.
+    fn act(&self, roster: &Roster) {
+        for (id, name, entry) in roster.current() {
+            if let Some((other_id, other)) = roster.clash(id, name) {
+                tracing::error!(
+                    region = name,
+                    id = id.id(),
+                    other,
+                    other_id = other_id.id(),
+                    "two regions claim one id or name: neither is let in; add them under others"
+                );
+            }
+            if id == self.own.0 || self.links.read().contains_key(&id) {
+                continue;
+            }
+            let shards = &self.common.server.shards;
+            for index in 0..shards.count() {
+                shards.with(index, |shard| shard.delivery().admit(id));
+            }
+            let now = proto::Instant(clock::monotonic_ns());
+            self.common.reach.lock().down(id, now);
+            let link = self.link(id, name);
+            let newcomer = Newcomer {
+                region: id,
+                name: name.to_owned(),
+                address: entry.addresses.first().cloned().unwrap_or_default(),
+                waker: link.waker.clone(),
+                link,
+            };
+            tracing::info!(
+                region = name,
+                id = id.id(),
+                address = newcomer.address,
+                "let in"
+            );
+            self.newcomers.waiting.lock().push_back(newcomer);
+            self.newcomers.arrival.notify_one();
+        }
+    }
+
+    /// The rows by id, with what the record says of each; those that clash are all there.
+    pub(super) fn by_record(&self, rows: Vec<RegionState>) -> Vec<RegionState> {
+        let roster = self.common.members.roster();
+        let mut rows: BTreeMap<(u8, String), RegionState> = rows
+            .into_iter()
+            .map(|row| ((row.id, row.name.clone()), row))
+            .collect();
+        for (id, name, entry) in roster.iter() {
+            let key = (id.id(), name.to_owned());
+            let row = rows.entry(key).or_insert_with(|| RegionState {
+                name: name.to_owned(),
+                id: id.id(),
+                is_self: false,
+                state: "down",
+                stage: "",
+                waits_for: Vec::new(),
+                lag_ms: 0,
+                pending_ops: 0,
+            });
+            row.stage = match entry.stage {
+                _ if roster.clash(id, name).is_some() => "clash",
+                Stage::Joining => "joining",
+                Stage::Founding | Stage::Member => "member",
+                Stage::Forgotten => "forgotten",
+            };
+            if entry.stage == Stage::Joining {
+                let names = roster.waits_for(id, name);
+                row.waits_for = names.into_iter().map(ToOwned::to_owned).collect();
+            }
+        }
+        rows.into_values().collect()
+    }
+}

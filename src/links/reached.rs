@@ -1,0 +1,132 @@
+//! The shards of this node as its links see them.
+
+use crdt::{Frame, Region, Time, Version};
+use geo::proto::{self, Delivery, Heartbeat, Next, Offer, Reach, Roster};
+use parking_lot::Mutex;
+
+use super::Common;
+use crate::clock;
+use crate::oplog::backlog::{Backlog, Old};
+
+/// The shards, as a link sees them.
+pub(super) struct Reached<'a>(pub(super) &'a Common, pub(super) &'a Mutex<Backlog>);
+
+impl proto::Shards for Reached<'_> {
+    fn count(&self) -> u16 {
+        self.0.server.shards.count() as u16
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
+
+    fn reach(&mut self, run: &mut dyn FnMut(&mut Reach)) {
+        run(&mut self.0.reach.lock());
+    }
+
+    fn roster(&mut self, known: u64) -> Option<(u64, Vec<u8>)> {
+        self.0.members.since(known)
+    }
+
+    fn heard_roster(&mut self, roster: Roster) {
+        self.0.members.hear(&roster);
+    }
+
+    fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| run(shard.delivery()));
+    }
+
+    fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.heartbeat(time))
+    }
+
+    fn offer(&mut self, frame: Frame, from: Region) -> Offer {
+        let shard = frame.shard();
+        let answer = self.0.server.shards.with(shard.into(), |shard| {
+            shard.offer(frame, from, clock::now_ms())
+        });
+        if let Some(durability) = self.0.server.durability.get() {
+            durability.nudge();
+        }
+        self.0.wake();
+        answer
+    }
+
+    fn heard(&mut self, shard: u16, heartbeat: Heartbeat, from: Region) {
+        let now_ms = clock::now_ms();
+        let has_applied = self
+            .0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.heard(heartbeat, from, now_ms));
+        if has_applied {
+            self.0.wake();
+        }
+    }
+
+    fn start(&mut self, shard: u16, region: Region, applied: &Version) -> Option<u64> {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_start(region, applied))
+    }
+
+    fn next_frame(
+        &mut self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next {
+        let in_memory = self
+            .0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_next(position, &mut *wanted));
+        match in_memory {
+            Some(next) => next,
+            None => self.next_on_disk(shard, position, wanted),
+        }
+    }
+
+    fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
+        self.0
+            .server
+            .shards
+            .with(shard.into(), |shard| shard.log_pending(peer, applied))
+    }
+}
+
+impl Reached<'_> {
+    /// The next frame of those that have been dropped from memory.
+    fn next_on_disk(
+        &self,
+        shard: u16,
+        position: u64,
+        wanted: &mut dyn FnMut(&Frame) -> bool,
+    ) -> Next {
+        let Some(durability) = self.0.server.durability.get() else {
+            return Next::Behind;
+        };
+        let mut backlog = self.1.lock();
+        match backlog.next(|| durability.journal(), shard, position, wanted) {
+            Ok(Old::Frame(frame, next)) => Next::Frame(frame, next),
+            Ok(Old::End(next)) => Next::End(next),
+            Ok(Old::Further(next)) => {
+                // There is more to look at, but something else may run first.
+                self.0.wake();
+                Next::End(next)
+            }
+            Ok(Old::Gone) => Next::Behind,
+            Err(error) => {
+                tracing::error!(shard, %error, "the op log on disk cannot be read");
+                Next::Behind
+            }
+        }
+    }
+}
