@@ -24,6 +24,9 @@ const READY_MAX: usize = 2 * READY;
 const CHUNKS_READY: usize = 64;
 const CHUNKS_READY_MAX: usize = 2 * CHUNKS_READY;
 
+/// Bytes that are kept ready at most, but for those of chunks.
+pub(super) const READY_BYTES_MAX: u64 = (READY_MAX * BLOCK_BYTES) as u64;
+
 /// See the module. Shared by the logs of a node.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {

@@ -36,8 +36,15 @@ use record::Stretch;
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
+    /// What is left of that for frames beside the memory that is kept ready for them.
+    frames_max: u64,
     used: AtomicU64,
     blocks: Blocks,
+}
+
+/// Bytes that a frame takes in memory.
+fn cost(frame: &Frame) -> u64 {
+    (frame.bytes().len() + size_of::<Option<Frame>>()) as u64
 }
 
 impl Budget {
@@ -45,17 +52,18 @@ impl Budget {
     pub fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
+            frames_max: bytes_max - blocks::READY_BYTES_MAX.min(bytes_max / 8),
             used: AtomicU64::new(0),
             blocks: Blocks::default(),
         }
     }
 
-    /// How many bytes the logs hold: of frames, not of what keeps them.
+    /// How many bytes the frames of the logs take.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many bytes they may hold.
+    /// How many bytes the logs may take, with the memory that is kept ready for them.
     pub const fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
@@ -227,7 +235,7 @@ impl Log {
 
     /// Appends a frame, and drops the oldest ones while the budget is overdrawn.
     pub fn append(&mut self, frame: Frame) {
-        let bytes = frame.bytes().len() as u64;
+        let bytes = cost(&frame);
         if self.ends.get(frame.origin()) < frame.prev() {
             // Ops before it never were in this log.
             self.dropped.advance(frame.origin(), frame.prev());
@@ -256,12 +264,12 @@ impl Log {
     }
 
     fn is_too_large(&self) -> bool {
-        self.keep == Keep::Nothing || self.budget.bytes_max < self.budget.used()
+        self.keep == Keep::Nothing || self.budget.frames_max < self.budget.used()
     }
 
     fn drop_oldest(&mut self) {
         if let Some((frame, chunk)) = self.frames.pop_front() {
-            let bytes = frame.bytes().len() as u64;
+            let bytes = cost(&frame);
             self.first += 1;
             self.bytes -= bytes;
             self.budget.give_back(bytes);
@@ -439,8 +447,9 @@ mod memory_tests {
     #[test]
     fn over_budget_the_oldest_go_and_the_log_knows_what_it_lacks() {
         let all = frames(1, &[&[1], &[2], &[3]]);
-        let each = all[0].bytes().len() as u64;
-        let (mut log, budget) = log(2 * each + 2, Keep::WithinBudget);
+        let each = cost(&all[0]);
+        // An eighth is for what is kept ready.
+        let (mut log, budget) = log((2 * each + 2) * 8 / 7 + 1, Keep::WithinBudget);
         for frame in &all {
             log.append(frame.clone());
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what docs/performance.md claims, side by side with Redis, and writes its table.
 
-    cargo build --release && tests/bench/run.py [requests attached memory lag cut] [--rounds 3]
+    cargo build --release && tests/bench/run.py [requests attached memory lag cut disk away] [--rounds 3]
 
 Needs redis-server and redis-benchmark. Without names it measures everything, in about half an hour;
 with names it replaces only those rows. Results are kept in target/bench.json.
@@ -16,7 +16,9 @@ import platform
 import re
 import subprocess
 
+import away
 import cut
+import disk
 import lag
 import memory
 import load
@@ -28,6 +30,8 @@ GROUPS = {
     "memory": lambda rounds: memory.measure(),
     "lag": lambda rounds: lag.measure(),
     "cut": lambda rounds: cut.measure(),
+    "disk": lambda rounds: disk.measure(rounds),
+    "away": lambda rounds: away.measure(),
 }
 KEPT = ROOT / "target" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"

@@ -173,10 +173,19 @@ def cpu_s(pid):
 
 
 def resident_bytes(pid):
+    return status_bytes(pid, "VmRSS")
+
+
+def peak_bytes(pid):
+    """The most that was ever resident."""
+    return status_bytes(pid, "VmHWM")
+
+
+def status_bytes(pid, name):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no VmRSS of {pid}")
+    raise RuntimeError(f"no {name} of {pid}")
 
 
 def percentile(values, share):
