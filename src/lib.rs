@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod datadir;
 pub mod durability;
+pub mod heap;
 mod http;
 pub mod import;
 pub mod limits;

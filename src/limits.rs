@@ -89,6 +89,22 @@ pub const STRING_BYTES_MAX: usize = BULK_BYTES_MAX;
 /// Bytes of a key: it goes into every record of the key, and no sane name is as long.
 pub const KEY_BYTES_MAX: usize = BULK_BYTES_MAX;
 
+// --- Memory ---
+
+/// How far beyond `maxmemory` what other regions send is taken (default of `maxmemory-reserve`),
+/// percent of it: what deletes has to come through, and clients stop at the limit.
+pub const MEMORY_RESERVE_PERCENT: u32 = 20;
+/// What `maxmemory-reserve` can be set to.
+pub const MEMORY_RESERVE_PERCENT_MAX: u32 = 1_000;
+/// Keys that are looked at for one that is evicted (default of `maxmemory-samples`), as Redis.
+pub const EVICTION_SAMPLES: usize = 5;
+/// What `maxmemory-samples` can be set to, as Redis.
+pub const EVICTION_SAMPLES_MAX: usize = 64;
+/// Defaults of `lfu-log-factor` and `lfu-decay-time` (minutes), as Redis.
+pub const LFU_LOG_FACTOR: u32 = 10;
+/// See [`LFU_LOG_FACTOR`].
+pub const LFU_DECAY_MIN: u32 = 1;
+
 // --- Other regions ---
 
 /// Bytes of ops after which a shard seals its frame, though no link has asked for it: a frame is

@@ -11,9 +11,6 @@ use meridian::config::{Config, RawConfig};
 use meridian::playground::{self, Request, Setup};
 use meridian::{admin, import, node, process, telemetry};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An active-active, geo-replicated database that speaks the Redis protocol
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]

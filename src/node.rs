@@ -74,6 +74,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
     let shards = shards(config, epoch, &budget);
     let server = Arc::new(Server::new(shards, settings(config)));
+    server.room.begin(Arc::clone(&budget));
+    server.set_room(config.room);
     let keeping = store
         .as_ref()
         .map(|store| keep(config, store, epoch, &server));

@@ -234,6 +234,10 @@ pub struct Session {
     pub monitor: Option<mpsc::Receiver<Arc<[u8]>>>,
     /// Whether the connection ends after this reply.
     pub closing: bool,
+    /// Whether there is no room in memory for what its next command may add.
+    pub is_short: bool,
+    /// `CLIENT NO-TOUCH`.
+    pub no_touch: bool,
 }
 
 impl Session {
@@ -256,6 +260,8 @@ impl Session {
             pending: None,
             monitor: None,
             closing: false,
+            is_short: false,
+            no_touch: false,
         }
     }
 

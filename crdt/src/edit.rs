@@ -13,6 +13,14 @@ pub(crate) enum OwnedEdit {
 }
 
 impl OwnedEdit {
+    /// Bytes that it has of its own.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Append(bytes) | Self::Overwrite { bytes, .. } => bytes.len(),
+            Self::Bits { .. } => 0,
+        }
+    }
+
     /// Borrowed.
     pub(crate) fn as_edit(&self) -> Edit<'_> {
         match self {

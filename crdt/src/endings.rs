@@ -173,6 +173,33 @@ impl<P: Copy + Ord + Default> Endings<P> {
         self.by_region.iter().map(|of| of.0)
     }
 
+    /// What ends first of all.
+    pub(crate) fn first(&self) -> Option<P> {
+        let firsts = self.by_region.iter().filter_map(|of| of.1.first());
+        firsts.min().map(|&(_, place)| place)
+    }
+
+    /// One of them: what comes next after a moment that is picked, each scale of distance from the
+    /// first as likely as any other, and at a place that is picked. So many that end together do
+    /// not hide one that is far away, nor it them. Costs O(log n).
+    pub(crate) fn pick(
+        &self,
+        pick: &mut dyn FnMut(u64) -> u64,
+        place: impl FnOnce(&mut dyn FnMut(u64) -> u64) -> P,
+    ) -> Option<P> {
+        let mut nth = pick(self.len().max(1) as u64) as usize;
+        let set = self.by_region.iter().map(|of| &of.1).find(|set| {
+            let is_it = nth < set.len();
+            nth = nth.saturating_sub(set.len());
+            is_it
+        })?;
+        let (first, last) = (set.first()?.0, set.last()?.0);
+        let span = (last - first) >> pick(u64::from((last - first).max(1).ilog2()) + 2);
+        let from = (first + pick(span + 1), place(pick));
+        let found = set.range(from..).next().or_else(|| set.first());
+        found.map(|&(_, place)| place)
+    }
+
     /// The first of each region, by region.
     pub(crate) fn firsts(&self) -> Firsts {
         let first = |(region, set): &(Region, BTreeSet<(u64, P)>)| {

@@ -31,6 +31,11 @@ impl Marks {
         );
     }
 
+    /// The time of the latest effect.
+    pub(crate) const fn latest(&self) -> Time {
+        self.latest
+    }
+
     /// Notes facts that come from elsewhere, and whether counter parts are among them.
     pub(crate) fn note_facts(&mut self, latest: Time, counted: bool) {
         self.latest = self.latest.max(latest);

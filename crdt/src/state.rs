@@ -19,6 +19,7 @@ use crate::removed::Removed;
 use crate::slot::{Key, Seed, Slot};
 use crate::stamp::{Stamp, Time};
 use crate::sweep::Walk;
+use crate::uses::Uses;
 use crate::version::Version;
 
 /// One slot.
@@ -78,6 +79,8 @@ pub struct State {
     removed: Removed,
     /// What is ahead of the version of the shard.
     pub(crate) held: Held,
+    /// How keys are used, if that is kept.
+    pub(crate) uses: Option<Box<Uses>>,
 }
 
 impl State {
@@ -102,6 +105,7 @@ impl State {
             walk: None,
             removed: Removed::default(),
             held: Held::default(),
+            uses: None,
         }
     }
 
@@ -186,6 +190,9 @@ impl State {
             }
             if (self.alone && !op.again) || slot.marks.goes_whole(seen, &self.applied) {
                 self.removed.add_slot(std::mem::take(slot).keys);
+                if let Some(uses) = &mut self.uses {
+                    uses.forget_slot(index);
+                }
                 whole.push(self.first + index as u16);
             } else {
                 self.flush_slot(index, op, id);
@@ -279,6 +286,9 @@ impl State {
     pub(crate) fn take_note(&mut self, key: &Key<'_>, latest: Id, updated: &Updated, left: Left) {
         let index = self.slot_index(key.slot);
         self.slots[index].digest ^= updated.digest() ^ left.digest;
+        if let Some(uses) = &mut self.uses {
+            uses.note(index, updated);
+        }
         for body in left.removed {
             self.removed.add_body(body);
         }

@@ -19,6 +19,7 @@ use crate::number::Number;
 use crate::position::Position;
 use crate::register::Register;
 use crate::slot::{Key, Seed, Slot};
+use crate::stamp::Time;
 use crate::state::State;
 
 /// Picks a number below the given one, which is not 0.
@@ -51,6 +52,21 @@ impl State {
             Kept::Full(state) => state.latest(kind, &self.origins)?,
         };
         Some((kind, latest))
+    }
+
+    /// When something was last written at a key, as far as that is known without a look at what is
+    /// in containers.
+    pub fn written_at(&self, key: &Key<'_>) -> Option<Time> {
+        Some(match self.key(key)? {
+            Kept::Compact(base) => base.id.time,
+            Kept::Counter(counter) => counter.latest().time,
+            Kept::Full(state) => {
+                let register = state.register();
+                let latest = register.and_then(|register| register.latest(&self.origins));
+                let latest = latest.map_or(Time::ZERO, |latest| latest.time);
+                latest.max(state.marks.latest())
+            }
+        })
     }
 
     /// When a key ends, if it does; milliseconds since 1970, which may be past.

@@ -431,7 +431,8 @@ fn no_evict(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn no_touch(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    call.session.client.facts.lock().no_touch = yes_or_no(args, "ON", "OFF")?;
+    call.session.no_touch = yes_or_no(args, "ON", "OFF")?;
+    call.session.client.facts.lock().no_touch = call.session.no_touch;
     reply.ok();
     Ok(())
 }

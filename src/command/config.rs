@@ -9,13 +9,15 @@ use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob};
 use crate::durability::Fsync;
 use crate::limits;
-use crate::proxy::{Call, Policy, Server};
+use crate::proxy::{Call, Policy, RoomSettings, Server};
+use crate::shard::Eviction;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "CONFIG",
     arity: -2,
     keys: Keys::None,
-    flags: Flags::CONTAINER.and(Flags::LOCKLESS),
+    // Not lockless: what is set of memory is for the shards to know.
+    flags: Flags::CONTAINER,
     group: "server",
     summary: "Settings of the node.",
     conflict: "",
@@ -164,14 +166,64 @@ const PARAMETERS: &[Parameter] = &[
         }),
     },
     Parameter {
+        name: "lfu-decay-time",
+        get: |server| server.room.settings().frequency.decay_min.to_string(),
+        set: Some(|server, text, apply| {
+            let value = read_int(text, 0, i32::MAX.into())? as u32;
+            let change = |room: &mut RoomSettings| room.frequency.decay_min = value;
+            change_room(server, apply, change);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "lfu-log-factor",
+        get: |server| server.room.settings().frequency.log_factor.to_string(),
+        set: Some(|server, text, apply| {
+            let value = read_int(text, 0, i32::MAX.into())? as u32;
+            let change = |room: &mut RoomSettings| room.frequency.log_factor = value;
+            change_room(server, apply, change);
+            Ok(())
+        }),
+    },
+    Parameter {
         name: "maxmemory",
-        get: |server| server.memory_max.load(Ordering::Relaxed).to_string(),
+        get: |server| server.room.settings().max_bytes.to_string(),
         set: Some(|server, text, apply| {
             let value = read_bytes(text)?;
-            if apply {
-                server.memory_max.store(value, Ordering::Relaxed);
-                server.look_at_memory();
-            }
+            let change = |room: &mut RoomSettings| room.max_bytes = value;
+            change_room(server, apply, change);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxmemory-policy",
+        get: |server| server.room.settings().eviction.name().to_owned(),
+        set: Some(|server, text, apply| {
+            let names = Eviction::ALL.map(|(_, name)| name).join(", ");
+            let value = Eviction::parse(text)
+                .ok_or_else(|| format!("argument(s) must be one of the following: {names}"))?;
+            let change = |room: &mut RoomSettings| room.eviction = value;
+            change_room(server, apply, change);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxmemory-reserve",
+        get: |server| server.room.settings().reserve_percent.to_string(),
+        set: Some(|server, text, apply| {
+            let value = read_int(text, 0, limits::MEMORY_RESERVE_PERCENT_MAX.into())? as u32;
+            let change = |room: &mut RoomSettings| room.reserve_percent = value;
+            change_room(server, apply, change);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxmemory-samples",
+        get: |server| server.room.settings().samples.to_string(),
+        set: Some(|server, text, apply| {
+            let value = read_int(text, 1, limits::EVICTION_SAMPLES_MAX as i64)? as usize;
+            let change = |room: &mut RoomSettings| room.samples = value;
+            change_room(server, apply, change);
             Ok(())
         }),
     },
@@ -258,6 +310,14 @@ const PARAMETERS: &[Parameter] = &[
     },
 ];
 
+fn change_room(server: &Server, apply: bool, change: impl FnOnce(&mut RoomSettings)) {
+    if apply {
+        let mut settings = server.room.settings();
+        change(&mut settings);
+        server.set_room(settings);
+    }
+}
+
 /// What a parameter that nothing depends on may be set to.
 enum Form {
     Text,
@@ -296,12 +356,6 @@ const FREE: &[(&str, &str, Form)] = &[
         "notice",
         Form::OneOf(&["debug", "verbose", "notice", "warning", "nothing"]),
     ),
-    (
-        "maxmemory-policy",
-        "noeviction",
-        Form::Only("nothing is evicted"),
-    ),
-    ("maxmemory-samples", "5", Form::Number),
     ("notify-keyspace-events", "", Form::Text),
     ("replica-read-only", "yes", Form::YesNo),
     ("save", "", Form::Only(NO_SCHEDULE)),
@@ -423,6 +477,7 @@ fn reset_stat(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> O
         counter.store(0, Ordering::Relaxed);
     }
     server.stats.reset();
+    server.room.reset_evicted();
     reply.ok();
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::string::deadline_of;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
 
-const READ: Flags = Flags::READ.and(Flags::FAST);
+const READ: Flags = Flags::READ.and(Flags::FAST).and(Flags::NO_TOUCH);
 const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const LONGEST: &str = "of concurrent deadlines the longest is kept";
 

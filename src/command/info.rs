@@ -26,7 +26,7 @@ type Section = (&'static str, bool, fn(&Call<'_>, &mut String));
 const SECTIONS: &[Section] = &[
     ("Server", true, server),
     ("Clients", true, clients),
-    ("Memory", true, memory_facts),
+    ("Memory", true, super::memory::facts),
     ("Persistence", true, persistence),
     ("Stats", true, stats),
     ("Replication", true, replication),
@@ -65,7 +65,7 @@ fn info(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     Ok(())
 }
 
-fn line(text: &mut String, name: &str, value: impl Display) {
+pub(super) fn line(text: &mut String, name: &str, value: impl Display) {
     let _ = write!(text, "{name}:{value}\r\n");
 }
 
@@ -104,27 +104,8 @@ fn clients(call: &Call<'_>, text: &mut String) {
     line(text, "blocked_clients", blocked);
 }
 
-fn memory_facts(call: &Call<'_>, text: &mut String) {
-    let resident = memory::resident();
-    line(text, "used_memory", resident.bytes);
-    line(text, "used_memory_human", human(resident.bytes));
-    line(text, "used_memory_rss", resident.bytes);
-    line(text, "used_memory_rss_human", human(resident.bytes));
-    line(text, "used_memory_peak", resident.peak_bytes);
-    line(text, "used_memory_peak_human", human(resident.peak_bytes));
-    let max = call.server.memory_max.load(Ordering::Relaxed);
-    line(text, "maxmemory", max);
-    line(text, "maxmemory_human", human(max));
-    line(text, "maxmemory_policy", "noeviction");
-    let total = memory::total();
-    line(text, "total_system_memory", total);
-    line(text, "total_system_memory_human", human(total));
-    // What is used is what is resident.
-    line(text, "mem_fragmentation_ratio", "1.00");
-}
-
 /// Bytes with a unit, as Redis writes them.
-fn human(bytes: u64) -> String {
+pub(super) fn human(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     let unit = UNITS.iter().find(|(unit, _)| *unit <= bytes);
     unit.map_or_else(
@@ -234,7 +215,7 @@ fn stats(call: &Call<'_>, text: &mut String) {
     }
     line(text, "expired_keys", keys);
     line(text, "expired_subkeys", fields);
-    line(text, "evicted_keys", 0);
+    line(text, "evicted_keys", server.room.evicted());
     line(text, "pubsub_channels", 0);
     line(text, "pubsub_patterns", 0);
 }
@@ -332,6 +313,10 @@ fn regions(call: &Call<'_>, text: &mut String) {
     for index in 0..shards.count() {
         late.add(shards.with(index, |shard| shard.late_ops()));
     }
+    let room = &call.server.room;
+    let has_stopped = u8::from(room.has_stopped());
+    line(text, "geo_stopped_for_memory", has_stopped);
+    line(text, "geo_frames_not_taken_for_memory", room.not_taken());
     line(text, "late_ops_reissued", late.reissued);
     line(text, "late_effects_skipped", late.skipped);
     line(text, "late_increments_lost", late.lost);

@@ -32,7 +32,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "EXISTS",
         -2,
         Keys::ALL,
-        READ,
+        READ.and(Flags::NO_TOUCH),
         "How many of the keys exist.",
         "",
         Run::Sum(exists),
@@ -50,7 +50,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "TYPE",
         2,
         Keys::FIRST,
-        READ,
+        READ.and(Flags::NO_TOUCH),
         "The type of a value.",
         "",
         Run::Shard(kind),
@@ -90,7 +90,7 @@ pub(super) const COMMANDS: &[Command] = &[
             last: 2,
             step: 1,
         },
-        Flags::READ,
+        Flags::READ.and(Flags::NO_TOUCH),
         "How a value is kept.",
         "",
         Run::Shard(object),
@@ -196,6 +196,13 @@ fn copy_value(txn: &mut Txn<'_>, from: &Key<'_>, to: &Key<'_>) -> Outcome {
     whole::put(txn, to, &value, deadline)
 }
 
+const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not \
+     tracked. Please note that when switching between policies at runtime LRU and LFU data will \
+     take some time to adjust.";
+const NO_IDLE_TIME: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please \
+     note that when switching between policies at runtime LRU and LFU data will take some time to \
+     adjust.";
+
 fn object(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.token_is("HELP") {
         reply.array(1);
@@ -221,13 +228,14 @@ fn object(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     match *wanted {
         "ENCODING" => reply.bulk_text(encoding(txn, &key, kind)),
         "REFCOUNT" => reply.int(1),
-        "FREQ" => {
-            return Err(CommandError::text(
-                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
-                 Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
-            ));
-        }
-        _ => reply.int(0),
+        "FREQ" => match txn.use_count(&key) {
+            Some(count) => reply.int(count.into()),
+            None => return Err(CommandError::text(NO_FREQUENCY)),
+        },
+        _ => match txn.idle_s(&key) {
+            Some(seconds) => reply.int(seconds as i64),
+            None => return Err(CommandError::text(NO_IDLE_TIME)),
+        },
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ mod list;
 mod list_wait;
 #[cfg(test)]
 mod manual;
+mod memory;
 mod observe;
 mod persistence;
 mod pick;
@@ -221,6 +222,8 @@ impl Flags {
     pub const ALL_SHARDS: Self = Self(2048);
     /// Runs on a node that does not serve yet. Of a container its subcommands say that.
     pub const LOADING: Self = Self(4096);
+    /// Is no use of its keys: it looks at them from outside.
+    pub const NO_TOUCH: Self = Self(8192);
 
     /// Both.
     #[must_use]

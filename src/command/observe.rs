@@ -1,14 +1,11 @@
-//! What operators look at: the slow log, latency, memory, `MONITOR`; and what they play with.
+//! What operators look at: the slow log, latency, `MONITOR`; and what they play with.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crdt::{Key, Kind};
-
 use super::subcommand::{Subcommand, dispatch};
-use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, node_row};
-use crate::proxy::{Call, Server, Spike, memory};
-use crate::shard::Txn;
+use super::{Args, Command, CommandError, Flags, Outcome, Reply, node_row};
+use crate::proxy::{Call, Server, Spike};
 
 const LOCKLESS_ADMIN: Flags = Flags::LOCKLESS.and(Flags::ADMIN);
 
@@ -27,20 +24,6 @@ pub(super) const COMMANDS: &[Command] = &[
         "Spikes of latency.",
         latency,
     ),
-    Command {
-        keys: Keys::Range {
-            first: 2,
-            last: 2,
-            step: 1,
-        },
-        ..node_row(
-            "MEMORY",
-            -2,
-            Flags::CONTAINER.and(Flags::ALL_SHARDS),
-            "What takes up memory.",
-            memory_of,
-        )
-    },
     node_row(
         "MONITOR",
         1,
@@ -120,44 +103,6 @@ pub(super) const LATENCY: &[Subcommand] = &[
     ),
 ];
 
-pub(super) const MEMORY: &[Subcommand] = &[
-    memory(
-        "USAGE",
-        -3,
-        "key [SAMPLES count]",
-        "Estimates what a key takes up.",
-        usage,
-    ),
-    memory(
-        "STATS",
-        2,
-        "",
-        "Returns what the node takes up.",
-        memory_stats,
-    ),
-    memory(
-        "DOCTOR",
-        2,
-        "",
-        "Says in words what takes up memory.",
-        memory_doctor,
-    ),
-    memory(
-        "PURGE",
-        2,
-        "",
-        "Gives memory back: the allocator does so by itself.",
-        purge,
-    ),
-    memory(
-        "MALLOC-STATS",
-        2,
-        "",
-        "Returns what the allocator says.",
-        malloc_stats,
-    ),
-];
-
 pub(super) const DEBUG: &[Subcommand] = &[
     sub(
         "PANIC",
@@ -192,21 +137,6 @@ const fn sub(
         syntax,
         summary,
         run,
-    }
-}
-
-/// About what there is, so not before all of it is there.
-const fn memory(
-    name: &'static str,
-    arity: i32,
-    syntax: &'static str,
-    summary: &'static str,
-    run: Handler,
-) -> Subcommand {
-    let flags = Flags::ADMIN;
-    Subcommand {
-        flags,
-        ..sub(name, arity, syntax, summary, run)
     }
 }
 
@@ -330,127 +260,6 @@ fn latency_doctor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn histogram(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.map(0);
-    Ok(())
-}
-
-fn memory_of(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    dispatch("MEMORY", MEMORY, call, args, reply)
-}
-
-fn usage(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let name = args.next()?;
-    let mut samples = 5;
-    if !args.is_empty() {
-        if !args.token_is("SAMPLES") {
-            return Err(CommandError::Syntax);
-        }
-        samples = args.int()?;
-        args.done()?;
-    }
-    let samples = usize::try_from(samples).map_err(|_| CommandError::Syntax)?;
-    // 0 means all of them.
-    let samples = if samples == 0 { usize::MAX } else { samples };
-    let key = call.server.shards.seed().key(name);
-    let index = call.server.shards.index_of(key.slot);
-    let bytes = call.transact(index, Some(key), |txn| bytes_of(txn, &key, samples))??;
-    match bytes {
-        Some(bytes) => reply.count(bytes),
-        None => reply.null(),
-    }
-    Ok(())
-}
-
-/// Bytes that an entry takes up besides its name and value: its place in the table, its stamp, what
-/// the allocator rounds up.
-const ENTRY_BYTES: usize = 40;
-
-/// What a key takes up, estimated from its first `samples` elements.
-fn bytes_of(txn: &Txn<'_>, key: &Key<'_>, samples: usize) -> Result<Option<usize>, CommandError> {
-    let (elements, sampled): (usize, Vec<usize>) = match txn.kind(key) {
-        None => return Ok(None),
-        Some(Kind::String) => (1, vec![txn.string(key)?.map_or(0, |value| value.len())]),
-        Some(Kind::Hash) => match txn.hash(key)? {
-            None => return Ok(None),
-            Some(hash) => {
-                let fields = hash.iter().take(samples);
-                (
-                    hash.len(),
-                    fields
-                        .map(|(f, v)| f.len() + v.len() + ENTRY_BYTES)
-                        .collect(),
-                )
-            }
-        },
-        Some(Kind::Set) => match txn.set(key)? {
-            None => return Ok(None),
-            Some(set) => (
-                set.len(),
-                set.iter()
-                    .take(samples)
-                    .map(|m| m.len() + ENTRY_BYTES)
-                    .collect(),
-            ),
-        },
-        Some(Kind::SortedSet) => match txn.sorted_set(key)? {
-            None => return Ok(None),
-            Some(set) => {
-                let members = set.range(0..set.len()).take(samples);
-                (
-                    set.len(),
-                    members.map(|(m, _)| m.len() + 2 * ENTRY_BYTES).collect(),
-                )
-            }
-        },
-        Some(Kind::List) => match txn.list(key)? {
-            None => return Ok(None),
-            Some(list) => {
-                let values = list.range(0..list.len()).take(samples);
-                (list.len(), values.map(|v| v.len() + ENTRY_BYTES).collect())
-            }
-        },
-    };
-    let total: usize = sampled.iter().sum();
-    let values = total * elements / sampled.len().max(1);
-    Ok(Some(ENTRY_BYTES + key.name.len() + values))
-}
-
-fn memory_stats(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let keys: usize = super::keyspace::sizes(call)?.iter().sum();
-    let resident = memory::resident();
-    let numbers = [
-        ("peak.allocated", resident.peak_bytes),
-        ("total.allocated", resident.bytes),
-        ("keys.count", keys as u64),
-        (
-            "keys.bytes-per-key",
-            resident.bytes.checked_div(keys as u64).unwrap_or(0),
-        ),
-        ("clients.normal", call.server.clients.len() as u64),
-    ];
-    reply.map(numbers.len());
-    for (name, value) in numbers {
-        reply.bulk_text(name);
-        reply.int(value as i64);
-    }
-    Ok(())
-}
-
-fn memory_doctor(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let resident = memory::resident();
-    reply.verbatim(&format!(
-        "{} bytes are resident, {} at most so far.\n",
-        resident.bytes, resident.peak_bytes
-    ));
-    Ok(())
-}
-
-fn purge(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.ok();
-    Ok(())
-}
-
-fn malloc_stats(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.bulk(b"Stats not supported for the current allocator");
     Ok(())
 }
 

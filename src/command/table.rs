@@ -29,6 +29,7 @@ static FAMILIES: &[&[Command]] = &[
     super::connection::COMMANDS,
     super::client::COMMANDS,
     super::config::COMMANDS,
+    super::memory::COMMANDS,
     super::observe::COMMANDS,
     super::persistence::COMMANDS,
     super::server::COMMANDS,
@@ -44,7 +45,7 @@ static CONTAINERS: &[(&str, &[Subcommand])] = &[
     ("CONFIG", super::config::SUBCOMMANDS),
     ("DEBUG", super::observe::DEBUG),
     ("LATENCY", super::observe::LATENCY),
-    ("MEMORY", super::observe::MEMORY),
+    ("MEMORY", super::memory::MEMORY),
     ("REGION", super::region::SUBCOMMANDS),
     ("SLOWLOG", super::observe::SLOWLOG),
 ];

@@ -129,14 +129,15 @@ fn unwatch_all(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-/// Ends a transaction whose `EXEC` has arguments that it does not take.
-pub(crate) fn abort(server: &Server, session: &mut Session) -> CommandError {
+/// Ends a transaction whose `EXEC` is refused, for this reason.
+pub(crate) fn abort(server: &Server, session: &mut Session, why: &CommandError) -> CommandError {
     session.queue = None;
     session.queue_broken = false;
     unwatch(server, session);
-    CommandError::text(
-        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
-    )
+    // As Redis: without the `ERR` that errors begin with as a rule.
+    let why = why.to_string();
+    let why = why.strip_prefix("ERR ").unwrap_or(&why);
+    CommandError::line(format!("EXECABORT Transaction discarded because of: {why}"))
 }
 
 /// Forgets what the next transaction depends on.

@@ -23,6 +23,8 @@ use self::raw::{Written, plain};
 use crate::durability::Fsync;
 use crate::limits;
 pub use crate::proxy::Policy;
+use crate::proxy::RoomSettings;
+use crate::shard::{Eviction, Frequency};
 
 /// Bytes of a name of a database, region or node: what a label of a host name may have.
 const NAME_BYTES_MAX: usize = 63;
@@ -63,6 +65,8 @@ pub struct Config {
     pub clients: Clients,
     /// How other regions are reached; present if there are peers.
     pub geo: Option<Geo>,
+    /// The limit of memory, and what goes with it.
+    pub room: RoomSettings,
     /// Bytes of ops that may wait in memory for other regions, for all shards together.
     pub geo_log_bytes: usize,
     /// Where data is kept, if it is.
@@ -172,6 +176,7 @@ impl Config {
             active_active: active_active(&written, &peers)?,
             clients: clients(&written, bind)?,
             geo: geo(&written, bind, &peers)?,
+            room: room(&written)?,
             geo_log_bytes: written.parsed("geo-log-memory", GEO_LOG_BYTES, log_bytes)?,
             dir: written.path("dir")?,
             fsync: written.parsed("appendfsync", Fsync::EverySecond, |text| {
@@ -299,6 +304,45 @@ fn admin(written: &Written) -> Result<Option<AdminPort>, ConfigError> {
     let advice = "needs a dir for the token of the port, or an admin-token-file";
     let token_file = token_file.ok_or_else(|| written.error("admin-port", advice))?;
     Ok(Some(AdminPort { port, token_file }))
+}
+
+fn room(written: &Written) -> Result<RoomSettings, ConfigError> {
+    let default = RoomSettings::default();
+    let count = |key, default: u32, max: u32| {
+        let read = |text: &str| number(text, 0, max as usize).map(|number| number as u32);
+        written.parsed(key, default, read)
+    };
+    let eviction = written.parsed("maxmemory-policy", default.eviction, |text| {
+        let names = Eviction::ALL.map(|(_, name)| name).join(", ");
+        Eviction::parse(text).ok_or_else(|| format!("must be one of {names}"))
+    })?;
+    Ok(RoomSettings {
+        max_bytes: written.parsed("maxmemory", default.max_bytes, |text| {
+            let bytes = units::size(text).map(|bytes| bytes as u64);
+            bytes.ok_or_else(|| "must be a size, such as 4GiB, or 0 for no limit".to_owned())
+        })?,
+        reserve_percent: count(
+            "maxmemory-reserve",
+            default.reserve_percent,
+            limits::MEMORY_RESERVE_PERCENT_MAX,
+        )?,
+        eviction,
+        samples: written.parsed("maxmemory-samples", default.samples, |text| {
+            number(text, 1, limits::EVICTION_SAMPLES_MAX)
+        })?,
+        frequency: Frequency {
+            log_factor: count(
+                "lfu-log-factor",
+                default.frequency.log_factor,
+                i32::MAX as u32,
+            )?,
+            decay_min: count(
+                "lfu-decay-time",
+                default.frequency.decay_min,
+                i32::MAX as u32,
+            )?,
+        },
+    })
 }
 
 fn geo(written: &Written, bind: IpAddr, peers: &[Peer]) -> Result<Option<Geo>, ConfigError> {

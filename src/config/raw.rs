@@ -76,6 +76,26 @@ pub struct RawConfig {
     /// The authorities that sign the certificates of this database's nodes (PEM)
     #[arg(long, value_name = "FILE")]
     pub geo_ca: Option<String>,
+    /// Bytes of memory from which on what adds data is refused, or evicts; 0 is no limit
+    /// [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    pub maxmemory: Option<String>,
+    /// What goes when memory is short: noeviction, or allkeys- or volatile- with lru, lfu or
+    /// random, or volatile-ttl [default: noeviction]
+    #[arg(long, value_name = "POLICY")]
+    pub maxmemory_policy: Option<String>,
+    /// How far beyond maxmemory ops of other regions are taken, percent of it [default: 20]
+    #[arg(long, value_name = "PERCENT")]
+    pub maxmemory_reserve: Option<String>,
+    /// Keys that are looked at for one that is evicted, 1 to 64 [default: 5]
+    #[arg(long, value_name = "N")]
+    pub maxmemory_samples: Option<String>,
+    /// How many uses a step of the count of an LFU policy stands for [default: 10]
+    #[arg(long, value_name = "N")]
+    pub lfu_log_factor: Option<String>,
+    /// Minutes after which the count of an LFU policy falls by one; 0 is never [default: 1]
+    #[arg(long, value_name = "MINUTES")]
+    pub lfu_decay_time: Option<String>,
     /// Memory for ops that other regions may still need, shared by all shards [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     pub geo_log_memory: Option<String>,

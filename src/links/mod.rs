@@ -323,6 +323,10 @@ impl Regions for Links {
         self.common.look_at_refill();
     }
 
+    fn name_of(&self, region: Region) -> Option<String> {
+        self.common.names.read().get(&region).cloned()
+    }
+
     fn accept_loss(&self) {
         self.common
             .refill
@@ -347,7 +351,11 @@ impl Regions for Links {
             name: self.own.1.clone(),
             id: self.own.0.id(),
             is_self: true,
-            state: "self",
+            state: if self.common.server.room.has_stopped() {
+                "full"
+            } else {
+                "self"
+            },
             lag_ms: 0,
             pending_ops: 0,
             stage: "",

@@ -47,6 +47,10 @@ impl proto::Shards for Reached<'_> {
     }
 
     fn offer(&mut self, frame: Frame, from: Region) -> Offer {
+        if !self.0.server.room.takes_frames() {
+            // It stays with its sender, as if this region lagged.
+            return Offer::Full;
+        }
         let shard = frame.shard();
         let answer = self.0.server.shards.with(shard.into(), |shard| {
             shard.offer(frame, from, clock::now_ms())

@@ -7,6 +7,8 @@
 //!
 //! When no block is ready, a new one is made where it is needed: slower, never refused.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -31,6 +33,8 @@ pub(super) const READY_BYTES_MAX: u64 = (READY_MAX * BLOCK_BYTES) as u64;
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     state: Mutex<State>,
+    /// How many blocks are ready, to be known without the lock.
+    ready: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +52,9 @@ impl Blocks {
         let ready = {
             let state = &mut *self.state.lock();
             state.is_used = true;
-            state.ready.pop()
+            let block = state.ready.pop();
+            self.ready.store(state.ready.len(), Ordering::Relaxed);
+            block
         };
         ready.unwrap_or_else(|| BytesMut::with_capacity(BLOCK_BYTES))
     }
@@ -63,8 +69,14 @@ impl Blocks {
             let state = &mut *self.state.lock();
             if state.ready.len() < READY_MAX {
                 state.ready.push(block);
+                self.ready.store(state.ready.len(), Ordering::Relaxed);
             }
         }
+    }
+
+    /// Bytes of the blocks that are ready.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        (self.ready.load(Ordering::Relaxed) * BLOCK_BYTES) as u64
     }
 
     /// An empty chunk.

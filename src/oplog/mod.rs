@@ -63,6 +63,11 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// About how many bytes of memory they take, what is kept ready included. Costs loads.
+    pub fn memory(&self) -> u64 {
+        self.used() + self.blocks.ready_bytes()
+    }
+
     /// How many bytes the logs may take, with the memory that is kept ready for them.
     pub const fn bytes_max(&self) -> u64 {
         self.bytes_max

@@ -19,7 +19,7 @@ use super::execute::{Step, execute};
 use super::output::Patience;
 use super::stats::Tally;
 use super::stay::Stay;
-use super::{Server, buffers};
+use super::{Server, Space, buffers};
 use crate::clock;
 use crate::command::{CommandError, Reply};
 use crate::limits;
@@ -257,13 +257,19 @@ impl Connection {
                 continue;
             }
             let asked = ahead.asked(&arguments);
+            // One clock is read a command; the other is told from it.
+            let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
+            session.is_short = server.room.is_short();
+            if session.is_short {
+                // No lock is held where keys are evicted.
+                stay = Stay::default();
+                session.is_short = server.make_room(now_ms) == Space::Full;
+            }
             stay.go_to(&server.shards, ahead, requests.get(at + 1), turn.started_ns);
             if self.output.capacity() == 0 {
                 self.output = buffers::take();
             }
             self.whole = self.output.len();
-            // One clock is read a command; the other is told from it.
-            let now_ms = turn.batch_ms + (turn.started_ns - turn.batch_ns) / 1_000_000;
             let step = execute(
                 server,
                 session,

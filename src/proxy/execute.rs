@@ -14,7 +14,7 @@ use crate::command::{
 };
 use crate::limits;
 use crate::session::{Queued, Session};
-use crate::shard::Shard;
+use crate::shard::{Shard, Txn};
 
 /// What is to happen after a command.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl<'a> Asked<'a> {
 
 /// Runs one request and writes its reply. `held` is its shard, if that is locked already: it runs
 /// there then, and on nothing else.
+#[inline]
 pub(super) fn execute(
     server: &Arc<Server>,
     session: &mut Session,
@@ -128,10 +129,11 @@ fn admit(
         return refuse(session, CommandError::unknown_command(arguments));
     };
     if !command.takes(arguments.len()) {
+        let error = CommandError::WrongArity(command.name.into());
         if command.name == "EXEC" {
-            return Err(transaction::abort(server, session));
+            return Err(transaction::abort(server, session, &error));
         }
-        return refuse(session, CommandError::WrongArity(command.name.into()));
+        return refuse(session, error);
     }
     if command.flags.has(Flags::CONTAINER)
         && let Err(error) = command::check_subcommand(command, arguments)
@@ -141,8 +143,8 @@ fn admit(
     if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
         return refuse(session, CommandError::NoAuth);
     }
-    if command.flags.has(Flags::DENY_OOM) && server.memory_full.load(Ordering::Relaxed) {
-        return refuse(session, CommandError::OutOfMemory);
+    if session.is_short {
+        check_room(server, session, command)?;
     }
     if command.flags.has(Flags::WRITE) && server.clock_ahead.load(Ordering::Relaxed) {
         return refuse(session, CommandError::ClockSkew);
@@ -184,6 +186,46 @@ fn loading(server: &Server, command: &Command) -> Option<CommandError> {
         .then(|| CommandError::Joining {
             waits: format!("it {}", waits.trim_start_matches("it ")).into(),
         })
+}
+
+/// Refuses what may add data, for there is no room in memory.
+#[cold]
+fn check_room(server: &Server, session: &mut Session, command: &Command) -> Outcome {
+    if !grows(session, command) {
+        return Ok(());
+    }
+    let refusal = CommandError::OutOfMemory;
+    if command.name == "EXEC" {
+        return Err(transaction::abort(server, session, &refusal));
+    }
+    session.queue_broken |= session.queue.is_some();
+    Err(refusal)
+}
+
+/// Whether a command may add data: it, or what is queued for it; or queueing it.
+fn grows(session: &Session, command: &Command) -> bool {
+    let Some(queue) = &session.queue else {
+        return command.flags.has(Flags::DENY_OOM);
+    };
+    let mut queued = queue.iter().map(|queued| queued.command);
+    !command.flags.has(Flags::NO_MULTI)
+        || (command.name == "EXEC" && queued.any(|queued| queued.flags.has(Flags::DENY_OOM)))
+}
+
+/// Notes that a command has used its keys, if that is noted.
+#[inline]
+pub(super) fn note_uses(txn: &mut Txn<'_>, command: &Command, arguments: &[&[u8]]) {
+    if txn.notes_uses() {
+        note_uses_of(txn, command, arguments);
+    }
+}
+
+#[cold]
+fn note_uses_of(txn: &mut Txn<'_>, command: &Command, arguments: &[&[u8]]) {
+    if !command.flags.has(Flags::NO_TOUCH) {
+        let keys = command.keys;
+        keys.places(arguments, |place| txn.note_use(arguments[place]));
+    }
 }
 
 /// Whether a browser was made to speak to us: what follows may be commands in the body of its
@@ -251,8 +293,13 @@ fn run_held(
         return Err(CommandError::CrossSlot);
     }
     shard.check_in_service()?;
+    let touches = call.touches(command);
     let (outcome, wrote) = call.transact_on(shard, route.first, |txn| {
-        handler(txn, &mut Args::new(asked.arguments), reply)
+        let outcome = handler(txn, &mut Args::new(asked.arguments), reply);
+        if touches {
+            note_uses(txn, command, asked.arguments);
+        }
+        outcome
     });
     call.note(route.shard, wrote);
     outcome
@@ -272,18 +319,27 @@ fn run(
     }
     let route = route(call.server, command, asked);
     let apart = route.spread && 1 < call.server.shards.count();
+    let touches = call.touches(command);
     match command.run {
         Run::Shard(_) | Run::Wait(_) if apart => Err(CommandError::CrossSlot),
         Run::Shard(handler) => {
             call.transact(route.shard, route.first, |txn| {
-                handler(txn, &mut args, reply)
+                let outcome = handler(txn, &mut args, reply);
+                if touches {
+                    note_uses(txn, command, arguments);
+                }
+                outcome
             })??;
             Ok(Step::Next)
         }
         Run::Wait(handler) => {
             let timeout_s = timeout(command, arguments)?;
             let done = call.transact(route.shard, route.first, |txn| {
-                handler(txn, &mut args, reply)
+                let outcome = handler(txn, &mut args, reply);
+                if touches {
+                    note_uses(txn, command, arguments);
+                }
+                outcome
             })??;
             if done == Wait::Done {
                 return Ok(Step::Next);
@@ -338,13 +394,23 @@ fn each_key(
     if shards.clone().any(|shard| shard != places[0].0) {
         call.hold(Held::lock(call.server, shards, call.now_ms)?);
     }
+    let touches = call.touches(command) && !command.flags.has(Flags::NO_TOUCH);
+    let note = |txn: &mut Txn<'_>, group: &[(usize, usize)]| {
+        if touches && txn.notes_uses() {
+            for &(_, place) in group {
+                txn.note_use(arguments[place]);
+            }
+        }
+    };
     match command.run {
         Run::Sum(handler) => {
             let mut total = 0;
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 total += call.transact(group[0].0, None, |txn| {
                     let keys = group.iter().map(|&(_, place)| arguments[place]);
-                    keys.map(|name| handler(txn, name)).sum::<i64>()
+                    let sum = keys.map(|name| handler(txn, name)).sum::<i64>();
+                    note(txn, group);
+                    sum
                 })?;
             }
             reply.int(total);
@@ -355,6 +421,7 @@ fn each_key(
                     for &(_, place) in group {
                         handler(txn, arguments[place], arguments[place + 1]);
                     }
+                    note(txn, group);
                 })?;
             }
             reply.ok();
@@ -366,6 +433,7 @@ fn each_key(
                     for &(_, place) in group {
                         handler(txn, arguments[place], reply);
                     }
+                    note(txn, group);
                 })?;
             }
         }

@@ -9,8 +9,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::Server;
 use super::connection::serve;
+use super::{Server, room};
 use crate::clock;
 use crate::session::{Client, Facts, Session};
 
@@ -120,7 +120,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(100);
 async fn keep_house(server: Arc<Server>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        server.look_at_memory();
+        room::keep(&server).await;
         server.drop_idle(clock::now_ms());
     }
 }

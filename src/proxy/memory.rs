@@ -1,22 +1,9 @@
 //! What the process takes up, as the system counts it.
 
-/// Memory that is resident.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Resident {
-    /// Now, bytes.
-    pub(crate) bytes: u64,
-    /// At most so far, bytes.
-    pub(crate) peak_bytes: u64,
-}
-
-/// Asks the system; zeros where it does not say. Costs a read of a small file.
-pub(crate) fn resident() -> Resident {
+/// Memory that is resident, bytes; 0 where the system does not say. Costs a read of a small file.
+pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bytes = bytes_of(&status, "VmRSS:").unwrap_or(0);
-    Resident {
-        bytes,
-        peak_bytes: bytes_of(&status, "VmHWM:").unwrap_or(bytes),
-    }
+    bytes_of(&status, "VmRSS:").unwrap_or(0)
 }
 
 /// The value of one line of a file such as `/proc/meminfo`.
@@ -66,9 +53,7 @@ mod tests {
 
     #[test]
     fn this_process_takes_up_something() {
-        let resident = resident();
-        assert!(1 << 16 < resident.bytes && resident.bytes <= resident.peak_bytes);
-        assert!(resident.bytes < total());
+        assert!(1 << 16 < resident_bytes() && resident_bytes() < total());
         assert!(system_name().ends_with(std::env::consts::ARCH));
         let (user, system) = cpu_s();
         assert!(0.0 <= user && 0.0 <= system && user + system < 1e6);

@@ -14,6 +14,7 @@ mod listener;
 mod loading;
 pub(crate) mod memory;
 mod output;
+mod room;
 mod server;
 mod slow;
 mod stats;
@@ -25,6 +26,7 @@ mod transaction;
 pub use listener::{BindError, Listener, Thread};
 pub use loading::{Loading, Waits};
 pub use output::OutputLimits;
+pub use room::{Room, RoomSettings, Space};
 pub use server::{Policy, RegionState, Regions, Server, Settings};
 pub use slow::{Slow, SlowCommand, Spike};
 pub use stats::CommandStats;
@@ -32,7 +34,7 @@ pub(crate) use transaction::transaction;
 
 use std::sync::Arc;
 
-use crate::command::{CommandError, Outcome, Reply};
+use crate::command::{Command, CommandError, Outcome, Reply};
 use crate::session::{Pending, Poll, Session};
 use crate::shard::{Shard, Txn};
 use crdt::Key;
@@ -91,6 +93,11 @@ impl<'a> Call<'a> {
         let before = shard.written();
         let result = shard.transact(self.now_ms, first, run);
         (result, before != shard.written())
+    }
+
+    /// Whether a command makes its keys look used: not that of a client that asked for that.
+    fn touches(&self, command: &Command) -> bool {
+        !self.session.no_touch || command.name == "TOUCH"
     }
 
     /// The session has used a shard, and perhaps written to it.

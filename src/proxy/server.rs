@@ -51,6 +51,8 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn wake(&self);
     /// Looks whether a node that does not serve yet may do so now: time has passed.
     fn look_at_refill(&self);
+    /// The name of another region. Takes no lock of a shard or a link.
+    fn name_of(&self, region: crdt::Region) -> Option<String>;
     /// The regions to which there is no link.
     fn down(&self) -> Vec<crdt::Region>;
     /// `REGION LIST`: one entry a region.
@@ -75,7 +77,7 @@ pub struct RegionState {
     pub id: u8,
     /// Whether it is this one.
     pub is_self: bool,
-    /// `self`, `live`, `lagging` or `down`.
+    /// `self`, or `full` if this one takes no ops for want of memory; `live`, `lagging` or `down`.
     pub state: &'static str,
     /// How far it is on its way in: `member`, `joining`, or `clash` where another region claims its
     /// id or name.
@@ -128,10 +130,8 @@ pub struct Server {
     /// Wakes who waits for other regions: one of them has applied or acknowledged something, or
     /// something of theirs was applied here.
     pub progress: tokio::sync::Notify,
-    /// Bytes of memory from which on commands that add data are refused; 0 is no limit.
-    pub memory_max: AtomicU64,
-    /// Whether the limit of memory was reached when last looked at.
-    pub memory_full: AtomicBool,
+    /// The limit of memory, and what goes with it.
+    pub room: super::Room,
     /// Whether our clock is so far ahead of those of all regions that we hear that writes are
     /// refused.
     pub clock_ahead: AtomicBool,
@@ -158,7 +158,7 @@ impl Server {
     /// A server without clients.
     pub fn new(shards: Shards, settings: Settings) -> Self {
         let run_id = (0..40).map(|_| char::from_digit(fastrand::u32(0..16), 16).unwrap_or('0'));
-        Self {
+        let server = Self {
             shards: Arc::new(shards),
             durability: std::sync::OnceLock::new(),
             snapshots: std::sync::OnceLock::new(),
@@ -177,8 +177,7 @@ impl Server {
             stats: super::CommandStats::default(),
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
-            memory_max: AtomicU64::new(0),
-            memory_full: AtomicBool::new(false),
+            room: super::Room::default(),
             clock_ahead: AtomicBool::new(false),
             loading: super::Loading::default(),
             idle_max_s: AtomicU64::new(0),
@@ -189,7 +188,9 @@ impl Server {
             resumed: tokio::sync::Notify::new(),
             stop: tokio::sync::Notify::new(),
             next_client: AtomicU64::new(1),
-        }
+        };
+        server.set_room(super::RoomSettings::default());
+        server
     }
 
     /// How safe a write is before its reply, if it is to be kept on disk.
@@ -263,14 +264,6 @@ impl Server {
         until_ms
             .checked_sub(clock::now_ms())
             .filter(|&left_ms| 0 < left_ms)
-    }
-
-    /// Looks whether the limit of memory is reached.
-    pub fn look_at_memory(&self) {
-        let max = self.memory_max.load(Ordering::Relaxed);
-        // Without a limit the system is not asked.
-        let full = 0 < max && max <= super::memory::resident().bytes;
-        self.memory_full.store(full, Ordering::Relaxed);
     }
 
     /// Disconnects clients that were silent for too long, as `timeout` says; not those that wait or

@@ -8,7 +8,7 @@
 use crdt::Key;
 use smallvec::SmallVec;
 
-use super::execute::{Asked, route, timeout};
+use super::execute::{Asked, note_uses, route, timeout};
 use super::held::Held;
 use super::{Call, Server};
 use crate::command::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
@@ -58,7 +58,14 @@ pub(crate) fn transaction(
             }
             Run::Shard(_) | Run::Wait(_) | Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
                 one_of_many(reply, |reply| {
-                    call.transact(home, None, |txn| run_in(txn, command, arguments, reply))?
+                    let touches = call.touches(command);
+                    call.transact(home, None, |txn| {
+                        let outcome = run_in(txn, command, arguments, reply);
+                        if touches {
+                            note_uses(txn, command, arguments);
+                        }
+                        outcome
+                    })?
                 });
             }
         }

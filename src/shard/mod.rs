@@ -16,6 +16,7 @@ mod recovery;
 mod testing;
 mod touched;
 mod txn;
+mod uses;
 mod waiters;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
 pub use txn::Txn;
+pub use uses::{Eviction, Frequency, Noted};
 pub use waiters::Retry;
 use waiters::Waiters;
 
@@ -100,6 +102,7 @@ pub struct Shard {
     late: LateOps,
     clock_drift_max_ms: u64,
     expired: Expired,
+    uses: uses::Uses,
     touched: Touched,
     waiters: Waiters,
     random: fastrand::Rng,
@@ -155,6 +158,7 @@ impl Shard {
             late: LateOps::default(),
             clock_drift_max_ms: peers.clock_drift_max_ms,
             expired: Expired::default(),
+            uses: uses::Uses::default(),
             touched: Touched::default(),
             waiters: Waiters::default(),
             random: fastrand::Rng::with_seed(chance),
@@ -253,11 +257,17 @@ impl Shard {
 
     fn apply_op(&mut self, op: &Op<'_>, now_ms: u64) {
         let applying = self.state.begin(op.stamp, Some(&op.deps));
+        self.begin_uses(now_ms);
+        let mut used: &[u8] = &[];
         for (index, effect) in (0..).zip(op.effects()) {
             let key = self.state.seed().key(effect.key);
             self.note_expiry(&effect.change);
             self.state.apply(applying, index, &key, &effect.change);
             self.touch(&key, &effect.change, now_ms);
+            if self.notes_uses() && used != effect.key {
+                self.note_use(&key, now_ms);
+                used = effect.key;
+            }
         }
         self.clock.observe(op.stamp.time);
     }

@@ -88,6 +88,7 @@ impl Drop for Txn<'_> {
 impl super::Shard {
     fn open(&mut self, now_ms: u64) -> OpenOp {
         let time = self.clock.tick(now_ms);
+        self.begin_uses(now_ms);
         let applying = self.state.begin(
             Stamp {
                 time,

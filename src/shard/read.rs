@@ -91,6 +91,34 @@ impl Txn<'_> {
         }
     }
 
+    /// Whether uses of keys are noted.
+    #[inline]
+    pub const fn notes_uses(&self) -> bool {
+        self.shard.notes_uses()
+    }
+
+    /// A key is used, by a command that has done its work.
+    pub fn note_use(&mut self, name: &[u8]) {
+        let key = self.key(name);
+        self.shard.note_use(&key, self.now_ms);
+    }
+
+    /// How often a key was used, where that is noted.
+    pub fn use_count(&self, key: &Key<'_>) -> Option<u32> {
+        self.shard.use_count(key, self.now_ms)
+    }
+
+    /// For how many seconds a key has not been used; where uses are not noted, not been written.
+    /// `None` where it is noted how often keys are used instead.
+    pub fn idle_s(&self, key: &Key<'_>) -> Option<u64> {
+        if !self.notes_uses() {
+            let written = self.shard.state.written_at(key)?;
+            return Some(self.now_ms.saturating_sub(written.ms()) / 1_000);
+        }
+        let idle_ms = self.shard.idle_ms(key, self.now_ms);
+        idle_ms.map(|ms| ms / 1_000)
+    }
+
     /// Chance, for commands that pick at random.
     pub const fn random(&mut self) -> &mut fastrand::Rng {
         self.shard.random()

@@ -14,6 +14,7 @@ mod imports;
 mod joining;
 mod kills;
 mod lists;
+mod memory;
 mod outages;
 mod playground;
 mod regions;

@@ -47,6 +47,8 @@ pub(crate) const ALL: &[(&str, Procedure)] = &[
     ("transactions", watch),
     ("transactions", unwatch),
     ("transactions", discard),
+    ("generic", short_of_memory),
+    ("generic", uses),
     ("list", block),
 ];
 
@@ -65,6 +67,8 @@ pub(crate) const NAMES: &[&str] = &[
     "WATCH",
     "UNWATCH",
     "DISCARD",
+    "OBJECT FREQ",
+    "OBJECT IDLETIME",
 ];
 
 fn finding(name: &'static str, command: &Words, redis: Value, ours: Value, same: bool) -> Finding {
@@ -368,6 +372,99 @@ fn discard(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding 
     let (theirs, own) = (run(redis), run(ours));
     let same = theirs == own;
     finding("DISCARD", &words!["DISCARD"], theirs, own, same)
+}
+
+/// What is refused without room in memory, in transactions too, and what is not.
+fn short_of_memory(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.exact_key(Kind::Text);
+    let queued = g.pick(&["SET", "GET", "DEL"]);
+    let run = |server: &mut Server| {
+        let set = |server: &mut Server, max: &str| {
+            ask(&mut server.other, words!["CONFIG", "SET", "maxmemory", max])
+        };
+        let mut command = words![queued, key.clone()];
+        if queued == "SET" {
+            command.extend(words!["v"]);
+        }
+        let mut replies = vec![set(server, "1")];
+        for command in [
+            words!["SET", key.clone(), "v"],
+            words!["APPEND", key.clone(), "v"],
+            words!["LPUSH", key.clone()],
+            words!["STRLEN", key.clone()],
+            words!["EXPIRE", key.clone(), "100"],
+            words!["MULTI"],
+            words!["STRLEN", key.clone()],
+            words!["EXEC"],
+            words!["MULTI"],
+            words!["DISCARD"],
+        ] {
+            replies.push(ask(&mut server.main, command));
+        }
+        replies.push(set(server, "0"));
+        replies.push(ask(&mut server.main, words!["MULTI"]));
+        replies.push(ask(&mut server.main, command));
+        replies.push(set(server, "1"));
+        replies.push(ask(&mut server.main, words!["EXEC"]));
+        replies.push(ask(&mut server.main, words!["DEL", key.clone()]));
+        replies.push(set(server, "0"));
+        Value::Array(replies)
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    finding(
+        "MULTI",
+        &words!["CONFIG", "SET", "maxmemory", "1"],
+        theirs,
+        own,
+        same,
+    )
+}
+
+/// What is noted of uses, by policy.
+fn uses(g: &mut Generator, redis: &mut Server, ours: &mut Server) -> Finding {
+    let key = g.exact_key(Kind::Text);
+    let policy = g.pick(&[
+        "noeviction",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+        "lru",
+    ]);
+    let wanted = g.pick(&["FREQ", "IDLETIME"]);
+    let command = words!["OBJECT", wanted, key.clone()];
+    let run = |server: &mut Server| {
+        let commands = [
+            words!["CONFIG", "SET", "maxmemory-policy", policy],
+            words!["CONFIG", "GET", "maxmemory-policy"],
+            words!["DEL", key.clone()],
+            command.clone(),
+            words!["SET", key.clone(), "v"],
+            command.clone(),
+            words!["TTL", key.clone()],
+            words!["EXISTS", key.clone()],
+            words!["TYPE", key.clone()],
+            command.clone(),
+            words!["GET", key.clone()],
+            command.clone(),
+            words!["DEL", key.clone()],
+            words!["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+        ];
+        let commands = commands.into_iter();
+        Value::Array(commands.map(|c| ask(&mut server.main, c)).collect())
+    };
+    let (theirs, own) = (run(redis), run(ours));
+    let same = theirs == own;
+    let name = if wanted == "FREQ" {
+        "OBJECT FREQ"
+    } else {
+        "OBJECT IDLETIME"
+    };
+    finding(name, &command, theirs, own, same)
 }
 
 /// A client that waits is served by the push that comes, or gives up when its time is over.

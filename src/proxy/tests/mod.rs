@@ -233,7 +233,7 @@ fn settings_are_read_set_all_or_none_and_act() {
         "+OK\r\n",
     );
     a.check("CONFIG SET appendonly yes", "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - start the node with a `dir`\r\n");
-    a.check("CONFIG SET maxmemory-policy allkeys-lru", "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - nothing is evicted\r\n");
+    a.check("CONFIG SET maxmemory-policy lru", "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction\r\n");
     let info = a.ask("INFO");
     for field in [
         "instantaneous_ops_per_sec",
