@@ -9,8 +9,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crdt::Region;
+use crdt::{Epoch, Region};
 use geo::proto::{Roster, RosterError, Stage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -66,6 +67,12 @@ pub enum MembershipError {
         /// Which regions.
         names: String,
     },
+    /// This life of the region is over.
+    #[error(
+        "the other regions have forgotten this one and let it back in, but what it holds is of the \
+         time before: stop it, put its data directory aside and start it with an empty one, and join"
+    )]
+    Stale,
     /// What the configuration says cannot be in a record.
     #[error("the configured regions: {0}")]
     Configured(RosterError),
@@ -87,6 +94,7 @@ pub struct Membership {
     heard: Mutex<Roster>,
     /// Held by whoever changes the record.
     turn: Mutex<()>,
+    is_stale: AtomicBool,
     news: Notify,
 }
 
@@ -143,6 +151,7 @@ impl Membership {
             }),
             heard: Mutex::default(),
             turn: Mutex::default(),
+            is_stale: AtomicBool::new(false),
             news: Notify::new(),
         }))
     }
@@ -185,6 +194,18 @@ impl Membership {
         own.is_some_and(|entry| entry.stage == Stage::Joining)
     }
 
+    /// Whether the others have forgotten this region.
+    pub fn is_forgotten(&self) -> bool {
+        let known = self.known.lock();
+        let own = known.roster.get(self.own.0, &self.own.1);
+        own.is_some_and(|entry| !entry.is_current())
+    }
+
+    /// Whether they have let it back in since, and do not mean this life of it.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Relaxed)
+    }
+
     /// Who has yet to confirm this region; of a region that nobody has heard of, everybody.
     pub fn unconfirmed_by(&self) -> Vec<String> {
         let known = self.known.lock();
@@ -202,12 +223,13 @@ impl Membership {
         names.into_iter().map(ToOwned::to_owned).collect()
     }
 
-    /// Changes the record, with what was heard: stores it, has `act` follow it, confirms those that
-    /// join, and tells it from then on. If it cannot be stored nothing changes.
+    /// Changes the record, with what was heard: stores it, has `act` follow it, which gives the
+    /// epochs below which regions have ended, confirms those that join, and tells it from then on.
+    /// If it cannot be stored nothing changes.
     pub fn change<T, E: From<MembershipError>>(
         &self,
         change: impl FnOnce(&mut Roster) -> Result<T, E>,
-        act: impl FnOnce(&Roster),
+        act: impl FnOnce(&Roster) -> Vec<(Region, Epoch)>,
     ) -> Result<T, E> {
         let _turn = self.turn.lock();
         let before = self.roster();
@@ -215,14 +237,31 @@ impl Membership {
         let mut after = before.clone();
         after.merge(&heard);
         let result = change(&mut after)?;
+        self.check_life(&before, &after)?;
         self.store(&before, &after)?;
-        act(&after);
+        let ended = act(&after);
         self.tell(after.clone());
         let mut confirmed = after.clone();
+        for (id, below) in ended {
+            confirmed.end(id, below);
+        }
         confirmed.confirm(self.own.0);
         self.store(&after, &confirmed)?;
         self.tell(confirmed);
         Ok(result)
+    }
+
+    /// A region that has written cannot be the one that was let back in.
+    fn check_life(&self, before: &Roster, after: &Roster) -> Result<(), MembershipError> {
+        let own = |roster: &Roster| roster.get(self.own.0, &self.own.1).cloned();
+        let (Some(before), Some(after)) = (own(before), own(after)) else {
+            return Ok(());
+        };
+        if before.stage != Stage::Joining && before.incarnation < after.incarnation {
+            self.is_stale.store(true, Ordering::Relaxed);
+            return Err(MembershipError::Stale);
+        }
+        Ok(())
     }
 
     /// What is told from now on.
@@ -321,7 +360,10 @@ mod tests {
         Ok(started.expect("there are peers"))
     }
 
-    fn add(members: &Membership, act: impl FnOnce(&Roster)) -> Result<(), MembershipError> {
+    fn add(
+        members: &Membership,
+        act: impl FnOnce(&Roster) -> Vec<(Region, Epoch)>,
+    ) -> Result<(), MembershipError> {
         let add = |roster: &mut Roster| {
             roster.add(region(3), "three", "three:6390").expect("free");
             Ok(())
@@ -339,7 +381,11 @@ mod tests {
         let members = start(&disk).expect("it starts");
         let steps = disk.steps();
         let mut acted = 0;
-        add(&members, |_| acted = disk.steps()).expect("the disk is fine");
+        add(&members, |_| {
+            acted = disk.steps();
+            Vec::new()
+        })
+        .expect("the disk is fine");
         let confirmed = |roster: &Roster| {
             let third = roster.get(region(3), "three");
             third.is_some_and(|entry| entry.confirmed.contains(&region(1)))
@@ -388,7 +434,7 @@ mod tests {
         disk.trouble(Trouble::default());
         let nothing = |_: &mut Roster| Ok::<_, MembershipError>(());
         members
-            .change(nothing, |_| {})
+            .change(nothing, |_| Vec::new())
             .expect("the disk is fine again");
         assert!(members.since(revision).is_some() && has_third(&members.roster()));
     }
@@ -410,7 +456,7 @@ mod tests {
     fn the_record_wins_over_the_settings_and_needs_certificates() {
         let disk = FaultyDisk::default();
         let members = start(&disk).expect("it starts");
-        add(&members, |_| {}).expect("the disk is fine");
+        add(&members, |_| Vec::new()).expect("the disk is fine");
         let alone = Config {
             peers: Vec::new(),
             geo: None,
@@ -422,5 +468,30 @@ mod tests {
         let fresh: Arc<dyn Storage> = Arc::new(FaultyDisk::default());
         let none = Membership::start(&alone, Some(fresh)).expect("one region");
         assert!(none.is_none());
+    }
+
+    #[test]
+    fn a_life_that_has_written_is_not_the_one_that_is_let_back_in() {
+        let disk = FaultyDisk::default();
+        let members = start(&disk).expect("it starts");
+        let mut theirs = members.roster();
+        theirs
+            .forget(region(2), "local", Epoch(9))
+            .expect("another");
+        members.hear(&theirs);
+        let nothing = |_: &mut Roster| Ok::<_, MembershipError>(());
+        members
+            .change(nothing, |_| Vec::new())
+            .expect("it is stored");
+        assert!(members.is_forgotten() && !members.is_stale());
+        theirs.rejoin("local").expect("it was forgotten");
+        members.hear(&theirs);
+        for members in [members, start(&disk).expect("it starts")] {
+            assert!(members.is_forgotten(), "after a restart, too");
+            members.hear(&theirs);
+            let refused = members.change(nothing, |_| panic!("it is not acted upon"));
+            assert!(matches!(refused, Err(MembershipError::Stale)));
+            assert!(members.is_stale() && members.is_forgotten());
+        }
     }
 }

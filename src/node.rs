@@ -17,7 +17,7 @@ use crate::links::Links;
 use crate::membership::{Membership, MembershipError};
 use crate::oplog::Budget;
 use crate::oplog::record::Owner;
-use crate::proxy::{BindError, Listener, Server, Settings, Thread};
+use crate::proxy::{BindError, Listener, Regions as _, Server, Settings, Thread};
 use crate::shard::{Identity, Peers, Round, Shard};
 use crate::shards::Shards;
 use crate::snapshot;
@@ -128,7 +128,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
 fn with_record(config: &Config, members: Option<&Membership>) -> Config {
     let mut config = config.clone();
     let roster = members.map(Membership::roster).unwrap_or_default();
-    for (id, name, entry) in roster.current() {
+    // Those that are forgotten are to be told so.
+    for (id, name, entry) in roster.iter() {
         let mut known = config.peers.iter().map(|peer| peer.region.id);
         if id != config.region.id && !known.any(|known| known == id) {
             config.peers.push(Peer {
@@ -257,6 +258,7 @@ fn link(
 ) -> Option<Arc<Links>> {
     let members = members?;
     let joins = members.joins();
+    let is_forgotten = members.is_forgotten();
     let settings = geo::proto::Config {
         own: config.region.id,
         database: config.database.clone(),
@@ -278,14 +280,16 @@ fn link(
         config.max_clock_drift,
         members,
     ));
-    links.confirm();
+    links.begin();
     let _ = server.regions.set(Arc::<Links>::clone(&links));
     let has_all = server.durability.get().is_some_and(|disk| disk.is_filled());
-    if joins {
+    if joins || is_forgotten {
         server.loading.begin_joining();
     } else if !has_all {
         server.loading.begin();
     }
+    // What it waits for is known from the start.
+    links.look_at_refill();
     Some(links)
 }
 

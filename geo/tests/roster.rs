@@ -197,3 +197,164 @@ fn an_id_that_two_regions_claim_is_nobodys() {
         }
     }
 }
+
+#[test]
+fn a_forgotten_region_holds_up_nothing_any_more() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    // What 2 has of 3 and 1 has not is not lost by forgetting 3.
+    net.cut(1, 3);
+    net.cut(1, 2);
+    let stamp = net.write(3, 0);
+    net.run_for(500);
+    net.cut(2, 3);
+    net.run_for(5_000);
+    net.heal();
+    net.cut(1, 3);
+    net.cut(2, 3);
+    let after = net.write(1, 0);
+    net.run_for(5_000);
+    assert!(!net.delivery(1, 0).stable().covers(after), "3 holds it up");
+    net.forget(1, 3);
+    let is_stable = |net: &mut Net, at| {
+        let stable = net.delivery(at, 0).stable().clone();
+        stable.covers(after) && stable.covers(stamp)
+    };
+    assert!(
+        net.run_until(5_000, |net| is_stable(net, 1) && is_stable(net, 2)),
+        "{}",
+        net.describe()
+    );
+    assert!(net.ops(1, 0).contains(&stamp) && net.ops(2, 0).contains(&stamp));
+    assert!(net.delivery(1, 0).open_endings().is_empty());
+}
+
+#[test]
+fn nothing_is_stable_before_all_that_stay_have_said_what_they_hold() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    net.cut(1, 2);
+    net.cut(1, 3);
+    net.cut(2, 3);
+    net.forget(1, 3);
+    let after = net.write(1, 0);
+    net.run_for(10_000);
+    assert!(!net.delivery(1, 0).stable().covers(after));
+    assert!(
+        !net.delivery(1, 0).open_endings().is_empty(),
+        "2 has said nothing"
+    );
+}
+
+#[test]
+fn a_forgotten_region_is_told_and_what_it_writes_is_refused() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    net.cut(1, 3);
+    net.cut(2, 3);
+    let late = net.write(3, 0);
+    net.run_for(5_000);
+    net.forget(1, 3);
+    net.run_for(5_000);
+    net.heal();
+    assert!(net.run_until(5_000, |net| net.knows_that_it_is_forgotten(3)));
+    net.run_for(10_000);
+    for at in [1, 2] {
+        assert!(!net.ops(at, 0).contains(&late), "region {at}");
+        assert!(net.with_link(at, 3, |link, now, _| link.peer() == region(3) && now.0 > 0));
+    }
+    assert!(!net.knows_that_it_is_forgotten(1) && !net.knows_that_it_is_forgotten(2));
+    let stamp = net.write(1, 0);
+    net.run_for(2_000);
+    assert!(
+        net.delivery(2, 0).stable().covers(stamp),
+        "it holds up nothing"
+    );
+    assert!(!net.ops(3, 0).contains(&stamp), "and gets nothing");
+}
+
+#[test]
+fn regions_that_forget_each_other_go_on_apart() {
+    let mut net = Net::new(calm(2));
+    write_some(&mut net, &[1, 2], 20);
+    net.cut(1, 2);
+    net.run_for(5_000);
+    net.forget(1, 2);
+    net.forget(2, 1);
+    let stamps = [net.write(1, 0), net.write(2, 0)];
+    net.run_for(1_000);
+    net.heal();
+    net.run_for(10_000);
+    for (at, stamp) in [(1, stamps[0]), (2, stamps[1])] {
+        assert!(
+            !net.knows_that_it_is_forgotten(at),
+            "neither listens to the other"
+        );
+        assert!(net.delivery(at, 0).stable().covers(stamp));
+    }
+    assert!(!net.ops(1, 0).contains(&stamps[1]));
+}
+
+#[test]
+fn a_forgotten_region_comes_back_under_a_new_epoch() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    net.cut(1, 3);
+    net.cut(2, 3);
+    net.run_for(5_000);
+    net.forget(1, 3);
+    write_some(&mut net, &[1, 2], 20);
+    net.run_for(5_000);
+    net.heal();
+    net.run_for(1_000);
+    net.rejoin(2, 3, 10);
+    let mut refill = Refill::default();
+    assert!(
+        net.run_until(20_000, |net| may_write(net, &mut refill, 3)),
+        "{}",
+        net.describe()
+    );
+    write_some(&mut net, &[1, 2, 3], 20);
+    assert!(
+        net.run_until(10_000, |net| net.has_converged()),
+        "{}",
+        net.describe()
+    );
+    assert!(net.run_until(10_000, Net::is_all_stable));
+    assert_eq!(net.ops(3, 0).len() + net.ops(3, 1).len(), 160);
+}
+
+#[test]
+fn a_restart_of_who_has_forgotten_a_region_changes_nothing() {
+    for who in [1, 2] {
+        let mut net = Net::new(calm(3));
+        write_some(&mut net, &[1, 2, 3], 20);
+        net.run_for(2_000);
+        net.cut(1, 3);
+        net.cut(2, 3);
+        net.run_for(5_000);
+        net.forget(1, 3);
+        net.run_for(300);
+        net.restart(who);
+        net.run_for(5_000);
+        let after = net.write(1, 0);
+        let stable = net.run_until(10_000, |net| net.delivery(2, 0).stable().covers(after));
+        assert!(stable, "{who} restarts\n{}", net.describe());
+    }
+}
+
+#[test]
+fn one_that_never_came_is_forgotten_too() {
+    let mut net = Net::new(calm(2));
+    net.let_in(1, 3);
+    net.run_for(2_000);
+    let after = net.write(1, 0);
+    net.run_for(5_000);
+    assert!(!net.delivery(1, 0).stable().covers(after));
+    net.forget(2, 3);
+    assert!(net.run_until(5_000, |net| net.delivery(1, 0).stable().covers(after)));
+}

@@ -50,6 +50,16 @@ pub enum Region {
         #[arg(long, value_name = "HOST:PORT")]
         address: String,
     },
+    /// Forgets a region: it is refused, and holds up nothing any more
+    Forget {
+        /// Its name
+        name: String,
+    },
+    /// Lets a forgotten region back in, with an empty data directory
+    Rejoin {
+        /// Its name
+        name: String,
+    },
     /// Admits the times of a region whose clock is ahead, until the node restarts
     AcceptClock {
         /// Its name
@@ -162,6 +172,18 @@ impl Region {
                 target.call(("POST", &path))?;
                 Ok(format!(
                     "{name} is to join: start it with `join` set; `list` shows who has let it in"
+                ))
+            }
+            Self::Forget { name } => {
+                target.call(("POST", &format!("/v1/regions/{}/forget", escaped(name))))?;
+                Ok(format!(
+                    "{name} is forgotten: it is refused, and the others do without it"
+                ))
+            }
+            Self::Rejoin { name } => {
+                target.call(("POST", &format!("/v1/regions/{}/rejoin", escaped(name))))?;
+                Ok(format!(
+                    "{name} may come back: start it with an empty data directory and `join` set"
                 ))
             }
             Self::AcceptClock { name } => {

@@ -33,7 +33,7 @@ pub use self::token::TokenError;
 use crate::clock;
 use crate::config;
 use crate::limits;
-use crate::proxy::{RegionState, Server};
+use crate::proxy::{RegionState, Regions, Server};
 
 /// The file beside the token in which a node says where its admin port is.
 pub(crate) const ADDRESS_FILE: &str = "admin-address";
@@ -103,6 +103,8 @@ fn router(server: Arc<Server>, token: Token) -> Router {
     Router::new()
         .route("/v1/regions", get(regions).post(add))
         .route("/v1/regions/{name}/accept-clock", post(accept_clock))
+        .route("/v1/regions/{name}/forget", post(forget))
+        .route("/v1/regions/{name}/rejoin", post(rejoin))
         .fallback(async || no_such_thing())
         .method_not_allowed_fallback(async || {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "not by this method")
@@ -174,17 +176,38 @@ async fn add(
     let bad = |text: String| refusal(StatusCode::BAD_REQUEST, &text);
     let Query(joiner) = joiner.map_err(|error| bad(error.body_text()))?;
     let peer = config::peer(&joiner.id, &joiner.name, &joiner.address).map_err(bad)?;
+    change(server, joiner.name, move |regions, _| {
+        regions.add_region(peer.region.id, &peer.region.name, &peer.address)
+    })
+    .await
+}
+
+async fn forget(State(server): State<Arc<Server>>, Segments(name): Segments<String>) -> Answer {
+    change(server, name, |regions, name| regions.forget_region(name)).await
+}
+
+async fn rejoin(State(server): State<Arc<Server>>, Segments(name): Segments<String>) -> Answer {
+    change(server, name, |regions, name| regions.rejoin_region(name)).await
+}
+
+/// Changes which regions there are.
+async fn change(
+    server: Arc<Server>,
+    name: String,
+    change: impl FnOnce(&dyn Regions, &str) -> Result<(), String> + Send + 'static,
+) -> Answer {
+    let of = name.clone();
     // It waits for the disk.
-    let added = tokio::task::spawn_blocking(move || match server.regions.get() {
-        Some(regions) => regions.add_region(peer.region.id, &peer.region.name, &peer.address),
+    let changed = tokio::task::spawn_blocking(move || match server.regions.get() {
+        Some(regions) => change(&**regions, &of),
         None => Err(
             "this node has no peers: a database of one region keeps no log for another; \
                      start it with at least one peer"
                 .to_owned(),
         ),
     });
-    match added.await {
-        Ok(Ok(())) => Ok(Json(json!({ "region": joiner.name }))),
+    match changed.await {
+        Ok(Ok(())) => Ok(Json(json!({ "region": name }))),
         Ok(Err(text)) => Err(refusal(StatusCode::CONFLICT, &text)),
         Err(error) => Err(refusal(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -118,6 +118,12 @@ pub enum CommandError {
     /// The node is still reading its data.
     #[error("LOADING Redis is loading the dataset in memory")]
     Loading,
+    /// The other regions have forgotten this one.
+    #[error("FORGOTTEN this region takes no writes: it {why}")]
+    Forgotten {
+        /// What has happened, and what to do.
+        why: Box<str>,
+    },
     /// The region is yet to be let in.
     #[error(
         "JOINING this region takes no writes yet: {waits}; write in another region until `meridian \

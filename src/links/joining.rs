@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crdt::Region;
+use crdt::{Epoch, Region};
 use geo::net::Waker;
-use geo::proto::{self, AddError, Roster, Stage};
+use geo::proto::{self, AddError, ForgetError, Roster, Stage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{Links, PeerLink};
 use crate::clock;
 use crate::membership::MembershipError;
-use crate::proxy::RegionState;
+use crate::proxy::{RegionState, Waits};
 
 /// Regions that there can be.
 const REGIONS_MAX: usize = u8::MAX as usize;
@@ -82,6 +82,8 @@ enum Refusal {
     #[error(transparent)]
     Add(#[from] AddError),
     #[error(transparent)]
+    Forget(#[from] ForgetError),
+    #[error(transparent)]
     Store(#[from] MembershipError),
 }
 
@@ -96,8 +98,9 @@ impl Links {
         }
     }
 
-    /// Confirms the regions that join: those of the record are counted on in every shard.
-    pub fn confirm(&self) {
+    /// Begins to act by the record as it was found, before anybody is connected.
+    pub fn begin(&self) {
+        self.act(&self.common.members.roster());
         self.common.members.look();
     }
 
@@ -107,7 +110,9 @@ impl Links {
             self.common.members.news().await;
             let links = Arc::clone(&self);
             let taken = tokio::task::spawn_blocking(move || links.take_in()).await;
-            if let Ok(Err(error)) = taken {
+            if let Ok(Err(MembershipError::Stale)) = taken {
+                self.step_back();
+            } else if let Ok(Err(error)) = taken {
                 tracing::error!(%error, "the record of regions cannot be stored: nothing of it is done");
                 sleep(RETRY).await;
                 self.common.members.look();
@@ -131,16 +136,74 @@ impl Links {
         if is_new {
             tracing::info!("this region is a member from now on");
         }
+        if self.common.members.is_forgotten() {
+            self.step_back();
+        }
         self.common.look_at_refill();
+        self.common.wake();
+        Ok(())
+    }
+
+    /// The others do without this region: it takes no writes from now on, which they would not get.
+    fn step_back(&self) {
+        let loading = &self.common.server.loading;
+        loading.begin_joining();
+        let is_back = self.common.members.is_stale();
+        loading.set_waits(Waits::Forgotten { is_back });
+        if is_back {
+            // What it says of the time before must not be taken for that of whom they let in.
+            for link in self.all() {
+                link.side.lock().refuse(true);
+            }
+        }
+    }
+
+    /// Whether this region may say who takes part.
+    fn check_takes_part(&self) -> Result<(), String> {
+        let loading = &self.common.server.loading;
+        if loading.is_loading() && loading.joins() {
+            return Err("this region takes no part itself yet: ask one that does".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Forgets a region: from now on it holds up nothing here, and is refused.
+    pub(super) fn forget(&self, name: &str) -> Result<(), String> {
+        self.check_takes_part()?;
+        let shards = &self.common.server.shards;
+        let newest = |id: Region| {
+            let newest = |index| shards.with(index, |shard| shard.delivery().newest_epoch(id));
+            (0..shards.count()).filter_map(newest).max()
+        };
+        let forget = |roster: &mut Roster| {
+            let id = roster.iter().find(|(_, known, _)| *known == name);
+            let newest = id.and_then(|(id, _, _)| newest(id)).unwrap_or_default();
+            let ended = Epoch(newest.0 + 1);
+            Ok::<_, Refusal>(roster.forget(self.own.0, name, ended)?)
+        };
+        let members = &self.common.members;
+        let done = members.change(forget, |roster| self.act(roster));
+        done.map_err(|error| error.to_string())?;
+        tracing::warn!(region = name, "forgotten: it is refused from now on");
+        self.common.wake();
+        Ok(())
+    }
+
+    /// Lets a forgotten region back in, under new epochs.
+    pub(super) fn rejoin(&self, name: &str) -> Result<(), String> {
+        self.check_takes_part()?;
+        let rejoin = |roster: &mut Roster| Ok::<_, Refusal>(roster.rejoin(name)?);
+        let members = &self.common.members;
+        let done = members.change(rejoin, |roster| self.act(roster));
+        done.map_err(|error| error.to_string())?;
+        tracing::info!(region = name, "a forgotten region is let back in");
         self.common.wake();
         Ok(())
     }
 
     /// Adds a region to the record, and lets it in.
     pub(super) fn add(&self, id: Region, name: &str, address: &str) -> Result<(), String> {
-        if self.common.server.loading.is_loading() {
-            return Err("this node does not serve yet: ask one that does".to_owned());
-        }
+        self.check_takes_part()?;
         let add = |roster: &mut Roster| Ok::<_, Refusal>(roster.add(id, name, address)?);
         let added = self.common.members.change(add, |roster| self.act(roster));
         added.map_err(|error| error.to_string())?;
@@ -149,8 +212,9 @@ impl Links {
         Ok(())
     }
 
-    /// Lets in who is new in the record: from now on nothing is stable here without it.
-    fn act(&self, roster: &Roster) {
+    /// Lets in who is new in the record: from now on nothing is stable here without it. Refuses who
+    /// is forgotten, and gives the epochs below which they have ended.
+    fn act(&self, roster: &Roster) -> Vec<(Region, Epoch)> {
         for (id, name, entry) in roster.current() {
             if let Some((other_id, other)) = roster.clash(id, name) {
                 tracing::error!(
@@ -161,12 +225,17 @@ impl Links {
                     "two regions claim one id or name: neither is let in; add them under others"
                 );
             }
-            if id == self.own.0 || self.links.read().contains_key(&id) {
+            if id == self.own.0 {
                 continue;
             }
             let shards = &self.common.server.shards;
             for index in 0..shards.count() {
                 shards.with(index, |shard| shard.delivery().admit(id));
+            }
+            let known = self.links.read().get(&id).map(Arc::clone);
+            if let Some(link) = known {
+                link.side.lock().refuse(false);
+                continue;
             }
             let now = proto::Instant(clock::monotonic_ns());
             self.common.reach.lock().down(id, now);
@@ -187,6 +256,23 @@ impl Links {
             self.newcomers.waiting.lock().push_back(newcomer);
             self.newcomers.arrival.notify_one();
         }
+        let forgotten = roster.forgotten().into_iter();
+        let forgotten = forgotten.filter(|(id, _)| *id != self.own.0);
+        forgotten
+            .map(|(id, ended)| self.exclude(id, ended))
+            .collect()
+    }
+
+    /// A region holds up nothing from now on, and is refused.
+    fn exclude(&self, id: Region, ended: Epoch) -> (Region, Epoch) {
+        let shards = &self.common.server.shards;
+        let exclude = |index| shards.with(index, |shard| shard.delivery().exclude(id, ended));
+        let below = (0..shards.count()).map(exclude).max();
+        let link = self.links.read().get(&id).map(Arc::clone);
+        if let Some(link) = link {
+            link.side.lock().refuse(true);
+        }
+        (id, below.unwrap_or(ended))
     }
 
     /// The rows by id, with what the record says of each; those that clash are all there.

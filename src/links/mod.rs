@@ -65,6 +65,11 @@ impl Common {
         let now = proto::Instant(clock::monotonic_ns());
         let mut shards = Reached(self, &Mutex::default());
         // Whoever runs it may not have said so.
+        let is_back = self.members.is_stale();
+        if is_back || self.members.is_forgotten() {
+            loading.set_waits(Waits::Forgotten { is_back });
+            return;
+        }
         let joins = self.members.joins();
         let lack = if joins {
             loading.join();
@@ -210,6 +215,17 @@ impl Handler for PeerLink {
         self.with(|link, shards| {
             let was_down = link.is_down();
             link.handle_timeout(moment(now), shards);
+            if !was_down && link.is_down() && link.is_refused() {
+                let name = &self.name;
+                let reason = format!(
+                    "region {name} was forgotten here; `meridian admin region rejoin {name}` lets \
+                     it back in"
+                );
+                return Err(Reject {
+                    reason,
+                    needs_operator: true,
+                });
+            }
             if !was_down && link.is_down() {
                 let reason = "the peer has been silent for three seconds".to_owned();
                 return Err(Reject {
@@ -387,6 +403,14 @@ impl Regions for Links {
 
     fn add_region(&self, id: Region, name: &str, address: &str) -> Result<(), String> {
         self.add(id, name, address)
+    }
+
+    fn forget_region(&self, name: &str) -> Result<(), String> {
+        self.forget(name)
+    }
+
+    fn rejoin_region(&self, name: &str) -> Result<(), String> {
+        self.rejoin(name)
     }
 
     fn accept_clock(&self, name: &str) -> bool {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::blocking::Blocking;
 use super::held::Held;
-use super::{Call, Server};
+use super::{Call, Server, Waits};
 use crate::command::{
     self, Args, Command, CommandError, Flags, Handler, Keys, Outcome, Reply, Run, Wait, transaction,
 };
@@ -175,17 +175,20 @@ fn loading(server: &Server, command: &Command) -> Option<CommandError> {
     if !server.loading.joins() {
         return Some(CommandError::Loading);
     }
-    let waits = server.loading.waits();
-    let waits = waits.map_or_else(
-        || "it has just started".to_owned(),
-        |waits| waits.to_string(),
-    );
-    command
-        .flags
-        .has(Flags::WRITE)
-        .then(|| CommandError::Joining {
-            waits: format!("it {}", waits.trim_start_matches("it ")).into(),
-        })
+    if !command.flags.has(Flags::WRITE) {
+        return None;
+    }
+    Some(match server.loading.waits() {
+        Some(waits @ Waits::Forgotten { .. }) => CommandError::Forgotten {
+            why: waits.to_string().into(),
+        },
+        Some(waits) => CommandError::Joining {
+            waits: format!("it {waits}").into(),
+        },
+        None => CommandError::Joining {
+            waits: "it has just started".into(),
+        },
+    })
 }
 
 /// Refuses what may add data, for there is no room in memory.

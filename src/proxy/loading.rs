@@ -1,7 +1,8 @@
 //! Whether a node serves clients yet, and if not, why.
 //!
 //! The one place for it: whoever fills a node that has started says here what it waits for, and
-//! that it is done; commands that need data look here. Once done a node stays so.
+//! that it is done; commands that need data look here. Once done a node stays so, unless the other
+//! regions forget its own.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,11 @@ pub enum Waits {
     Word(String),
     /// To be let in by these regions.
     Confirmation(Vec<String>),
+    /// To be let back in: the others have forgotten this region, or this life of it.
+    Forgotten {
+        /// Whether they have let it back in.
+        is_back: bool,
+    },
     /// To hold what this region holds.
     Ops(String),
     /// The same, which this region's log no longer has: an operator has to decide.
@@ -30,6 +36,15 @@ impl fmt::Display for Waits {
             Self::Confirmation(regions) => {
                 write!(f, "waits to be let in by {}", regions.join(", "))
             }
+            Self::Forgotten { is_back: false } => write!(
+                f,
+                "was forgotten by the other regions: see `meridian admin region rejoin`"
+            ),
+            Self::Forgotten { is_back: true } => write!(
+                f,
+                "was forgotten and let back in, but holds what it held before: start it with an \
+                 empty data directory and join"
+            ),
             Self::Ops(region) => write!(f, "fills up from {region}"),
             Self::Decision(region) => write!(
                 f,
@@ -92,7 +107,9 @@ impl Loading {
         let mut known = self.waits.lock();
         if known.as_ref() != Some(&waits) {
             match waits {
-                Waits::Decision(_) => tracing::error!(reason = %waits, "loading"),
+                Waits::Decision(_) | Waits::Forgotten { .. } => {
+                    tracing::error!(reason = %waits, "loading");
+                }
                 Waits::Word(_) | Waits::Confirmation(_) => {
                     tracing::info!(reason = %waits, "loading");
                 }

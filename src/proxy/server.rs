@@ -63,6 +63,10 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn accept_loss(&self);
     /// Adds a region to the database, or says why not.
     fn add_region(&self, id: crdt::Region, name: &str, address: &str) -> Result<(), String>;
+    /// Forgets a region, or says why not.
+    fn forget_region(&self, name: &str) -> Result<(), String>;
+    /// Lets a forgotten region back in, or says why not.
+    fn rejoin_region(&self, name: &str) -> Result<(), String>;
     /// Admits times of the region of this name however far ahead they are; if it is ours, writes
     /// are no longer refused for that. Returns whether there is such a region.
     fn accept_clock(&self, name: &str) -> bool;

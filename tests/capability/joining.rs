@@ -271,3 +271,82 @@ fn what_cannot_be_added_is_refused_with_the_reason() {
     let error = admin(&single.0, &words).unwrap_err();
     assert!(error.contains("a database of one region"), "{error}");
 }
+
+fn write(node: &SingleNode, key: &str) -> Value {
+    client(node).run(&["SET", key, "v"])
+}
+
+#[track_caller]
+fn wait_refused(node: &SingleNode, text: &str) {
+    let refused = wait_until(LIMIT, || {
+        let reply = write(node, "refused");
+        let said = reply.error().unwrap_or_default();
+        said.starts_with("FORGOTTEN ") && said.contains(text)
+    });
+    assert!(refused, "{}", node.log());
+}
+
+#[test]
+fn a_region_that_died_is_forgotten_refused_and_let_back_in() {
+    let database = Database::new();
+    let [one, two, three] = [place(1, "one"), place(2, "two"), place(3, "three")];
+    let a = database.start(one, &[two, three], false);
+    let b = database.start(two, &[one, three], false);
+    let mut c = database.start(three, &[one, two], false);
+    for (node, name) in [(&a, "one"), (&b, "two"), (&c, "three")] {
+        for number in 0..50 {
+            assert!(is_written(&write(node, &format!("{name}:{number}"))));
+        }
+    }
+    wait_same(&[&a, &b, &c]);
+    c.kill();
+    for words in [["forget", "mars"], ["forget", "one"], ["rejoin", "three"]] {
+        let error = admin(&a, &words).unwrap_err();
+        assert_eq!(error.lines().count(), 1, "{words:?}: {error}");
+    }
+    admin(&a, &["forget", "three"]).unwrap();
+    let is_forgotten = |node: &SingleNode| {
+        let list = admin(node, &["list"]).unwrap_or_default();
+        let mut lines = list.lines();
+        lines.any(|line| line.contains("three") && line.contains("forgotten"))
+    };
+    for node in [&a, &b] {
+        assert!(wait_until(LIMIT, || is_forgotten(node)), "{}", node.log());
+        assert!(is_written(&write(node, "after")));
+    }
+
+    // It does not know yet, and is told; it goes on answering readers.
+    c.start_again().unwrap();
+    wait_refused(&c, "meridian admin region rejoin");
+    assert_eq!(get(&c, "one:1").as_deref(), Some("v"));
+    assert_eq!(get(&c, "after"), None, "it gets nothing");
+    assert!(is_forgotten(&a) && is_forgotten(&c));
+    // Nor after a restart, when it has it on disk.
+    c.stop();
+    c.start_again().unwrap();
+    wait_refused(&c, "meridian admin region rejoin");
+
+    // Let back in, it must not come with what it held before.
+    admin(&b, &["rejoin", "three"]).unwrap();
+    wait_refused(&c, "empty data directory");
+    c.stop();
+    c.start_again().unwrap();
+    wait_refused(&c, "empty data directory");
+    c.stop();
+    let file = c.folder().join("meridian.toml");
+    let settings = fs::read_to_string(&file).unwrap();
+    fs::write(&file, settings.replace("join = false", "join = true")).unwrap();
+    fs::rename(c.folder().join("data"), c.folder().join("before")).unwrap();
+    c.start_again().unwrap();
+    let back = wait_until(LIMIT, || is_written(&write(&c, "back")));
+    assert!(back, "{}\n{}", c.log(), a.log());
+    wait_same(&[&a, &b, &c]);
+    for name in ["one", "two", "three"] {
+        for number in 0..50 {
+            assert_eq!(get(&c, &format!("{name}:{number}")).as_deref(), Some("v"));
+        }
+        assert!(wait_until(LIMIT, || is_member(&a, name)), "{}", a.log());
+    }
+    assert_eq!(get(&a, "back").as_deref(), Some("v"));
+    assert_eq!(get(&b, "refused"), None, "what was refused is nowhere");
+}

@@ -172,6 +172,7 @@ impl World {
             match event {
                 Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
                 Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
+                Event::Down(Why::Forgotten) => panic!("nobody is forgotten here"),
                 Event::Behind { shard } => panic!("the log of shard {shard} has no bound here"),
                 Event::Unreachable { .. } | Event::Up | Event::Late(_) | Event::Refused { .. } => {}
             }

@@ -170,7 +170,10 @@ impl Closing {
 
     /// Notes where origins were closed.
     pub(super) fn close(&mut self, ends: BTreeMap<Origin, Time>) {
-        self.closed.extend(ends);
+        for (origin, end) in ends {
+            // Where it was closed stays, whatever turns up later.
+            self.closed.entry(origin).or_insert(end);
+        }
         while CLOSED_MAX < self.closed.len() {
             let Some((origin, _)) = self.closed.pop_first() else {
                 return;

@@ -33,7 +33,7 @@ pub use link::{Accept, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Trans
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};
 pub use reach::Reach;
 pub use refill::Refill;
-pub use roster::{AddError, Entry, Roster, RosterError, Stage};
+pub use roster::{AddError, Entry, ForgetError, Roster, RosterError, Stage};
 pub use shards::{Next, Shards};
 
 /// A moment, in nanoseconds since one that the caller chose. Only differences mean anything.

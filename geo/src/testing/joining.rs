@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crdt::{Epoch, Region};
 
-use super::{Connection, Net, Replica, region};
+use super::{Connection, Net, Node, Replica, region};
 use crate::proto::{Roster, Stage};
 
 /// A node's record of regions, as if it were on its disk.
@@ -79,6 +79,51 @@ impl<R: Replica> Net<R> {
         self.link_up();
     }
 
+    /// Has a region forget another.
+    pub fn forget(&mut self, at: u8, id: u8) {
+        let node = self
+            .nodes
+            .get_mut(&region(at))
+            .expect("a region of the net");
+        let newest = node
+            .shards
+            .iter_mut()
+            .map(|shard| shard.delivery().newest_epoch(region(id)));
+        let newest = newest.flatten().max().unwrap_or_default();
+        let name = name(region(id));
+        let forgotten = node
+            .record
+            .roster
+            .forget(region(at), &name, Epoch(newest.0 + 1));
+        forgotten.expect("it is another region of the net");
+        node.record.revision += 1;
+        self.follow_record(region(at));
+    }
+
+    /// Has a region let a forgotten one back in, which then starts with nothing under this epoch.
+    pub fn rejoin(&mut self, at: u8, id: u8, epoch: u64) {
+        let node = self
+            .nodes
+            .get_mut(&region(at))
+            .expect("a region of the net");
+        let back = node.record.roster.rejoin(&name(region(id)));
+        back.expect("it has been forgotten");
+        node.record.revision += 1;
+        self.follow_record(region(at));
+        let mut record = Record::founding([region(at)]);
+        let own = record
+            .roster
+            .note(region(id), &name(region(id)), &[], Stage::Joining);
+        own.expect("a name of ours is one");
+        self.replace(id, Epoch(epoch), record);
+    }
+
+    /// Whether a region has heard that it was forgotten.
+    pub fn knows_that_it_is_forgotten(&self, id: u8) -> bool {
+        let entry = self.roster(id).get(region(id), &name(region(id)));
+        entry.is_some_and(|entry| entry.stage == Stage::Forgotten)
+    }
+
     /// Whether a region that joins may write as soon as it holds what the others held.
     pub fn is_confirmed(&self, id: u8) -> bool {
         let roster = &self.nodes[&region(id)].record.roster;
@@ -104,7 +149,7 @@ impl<R: Replica> Net<R> {
     }
 
     /// Takes in what was told, lets in who is new, and only then confirms it.
-    fn follow_record(&mut self, at: Region) {
+    pub(super) fn follow_record(&mut self, at: Region) {
         let Some(node) = self.nodes.get_mut(&at) else {
             return;
         };
@@ -121,9 +166,45 @@ impl<R: Replica> Net<R> {
                 node.reach.down(other, self.now);
             }
         }
+        for (id, ended) in node.record.roster.forgotten() {
+            if id == at {
+                continue;
+            }
+            let shards = node.shards.iter_mut();
+            let below = shards
+                .map(|shard| shard.delivery().exclude(id, ended))
+                .max();
+            node.record.roster.end(id, below.unwrap_or(ended));
+        }
+        for (id, link) in &mut node.links {
+            link.refuse(node.record.roster.forgotten().contains_key(id));
+        }
         node.record.roster.confirm(at);
         node.record.revision += u64::from(before != node.record.roster.encode());
         self.link_up();
+    }
+
+    /// A node that is new has links with those of its record, who are forgotten included; who it
+    /// does not know cannot connect with it.
+    pub(super) fn relink(&mut self, own: Region) {
+        let known: BTreeSet<Region> = {
+            let record = &self.nodes[&own].record;
+            record.roster.iter().map(|(id, _, _)| id).collect()
+        };
+        let others = |&(a, b): &(Region, Region)| {
+            (a == own).then_some(b).or_else(|| (b == own).then_some(a))
+        };
+        self.connections
+            .retain(|pair, _| others(pair).is_none_or(|other| known.contains(&other)));
+        let peers: Vec<Region> = self.connections.keys().filter_map(others).collect();
+        let has = |node: &Node<R>, peer| node.links.contains_key(peer);
+        let lacking = peers.iter().filter(|peer| !has(&self.nodes[&own], peer));
+        for peer in lacking.copied().collect::<Vec<_>>() {
+            let link = self.new_link(own, peer);
+            if let Some(node) = self.nodes.get_mut(&own) {
+                node.links.entry(peer).or_insert(link);
+            }
+        }
     }
 
     /// Makes the links between nodes that run and know of each other.

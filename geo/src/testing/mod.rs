@@ -198,12 +198,24 @@ impl<R: Replica> Net<R> {
             let node = self.nodes.get(&own).expect("a region of the net");
             (Epoch(node.epoch.0 + 1), node.skew_ms, node.record.kept())
         };
+        let node = self.node(own, epoch, skew_ms, record);
+        self.put(own, node)
+    }
+
+    /// A region comes up with nothing, under this epoch and with this record.
+    fn replace(&mut self, at: u8, epoch: Epoch, record: Record) {
+        let node = self.node(region(at), epoch, 0, record);
+        self.put(region(at), node);
+    }
+
+    fn put(&mut self, own: Region, node: Node<R>) -> Vec<R> {
         let pairs: Vec<_> = self.connections.keys().copied().collect();
         for pair in pairs.into_iter().filter(|&(a, b)| a == own || b == own) {
             self.disconnect(pair);
         }
-        let node = self.node(own, epoch, skew_ms, record);
         let before = self.nodes.insert(own, node);
+        self.relink(own);
+        self.follow_record(own);
         before.map(|node| node.shards).unwrap_or_default()
     }
 

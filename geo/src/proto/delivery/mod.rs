@@ -12,6 +12,7 @@
 //! What is applied counts as kept, unless [`Delivery::kept`] says what is.
 
 mod ended;
+mod exclusion;
 mod late;
 mod word;
 
@@ -136,6 +137,8 @@ pub struct Delivery {
     announced_is_old: bool,
     late: late::Late,
     words: word::Words,
+    /// Regions that take part no more. What others hold of them is taken from these.
+    excluded: BTreeSet<Region>,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
     /// The ops that are kept here; `None` where these are all that are applied.
@@ -160,6 +163,7 @@ impl Delivery {
             announced_is_old: true,
             late: late::Late::default(),
             words: word::Words::default(),
+            excluded: BTreeSet::new(),
             trusted_clocks: BTreeSet::new(),
             kept: None,
             stable: Version::new(),
@@ -255,7 +259,12 @@ impl Delivery {
             });
         }
         if !self.config.members.contains(&origin.region) {
-            return Some(Offer::Refused(Refusal::Stranger));
+            if !self.excluded.contains(&origin.region) {
+                return Some(Offer::Refused(Refusal::Stranger));
+            }
+            if from == origin.region || !self.closing.has_ended(origin) {
+                return Some(Offer::Refused(Refusal::Ended));
+            }
         }
         if origin.epoch < self.version.floor(origin.region) {
             let known = frame.last() <= self.closing.end(origin);
@@ -462,14 +471,6 @@ impl Delivery {
             }
         }
         stable
-    }
-
-    /// A region takes part from now on: nothing more becomes stable that it has not acknowledged,
-    /// and what it sends is taken. Returns whether it did not before.
-    pub fn admit(&mut self, region: Region) -> bool {
-        let is_new = self.config.members.insert(region);
-        self.stable_is_old |= is_new;
-        is_new
     }
 
     /// The other regions.

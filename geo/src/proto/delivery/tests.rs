@@ -398,3 +398,46 @@ fn what_was_handed_on_before_a_life_ended_is_waited_for() {
     assert_eq!(apply(&mut a), [11]);
     assert_eq!(a.version().floor(region(2)), Epoch(9));
 }
+
+#[test]
+fn what_others_hold_of_an_excluded_region_is_taken_until_all_have_said() {
+    let mut a = delivery(3, 1 << 20);
+    let mut c = Issuer::new(origin(3, 1));
+    let frames = [10, 11, 12].map(|ms| c.frame(&[ms], &[]));
+    assert_eq!(give(&mut a, &frames[0]), [10]);
+    assert_eq!(
+        a.exclude(region(3), Epoch(1)),
+        Epoch(2),
+        "its epoch 1 is over"
+    );
+    assert_eq!(a.exclude(region(3), Epoch(1)), Epoch(2), "once");
+    let ended = Offer::Refused(Refusal::Ended);
+    assert_eq!(a.offer(frames[1].clone(), region(3), NOW_MS), ended);
+    let later = Issuer::new(origin(3, 7)).frame(&[20], &[]);
+    assert_eq!(a.offer(later, region(2), NOW_MS), ended);
+    assert_eq!(
+        a.open_endings().last().map(|ending| ending.region),
+        Some(region(3))
+    );
+    let mut word = heartbeat(origin(2, 1), 0, 20, &[(origin(3, 1), 11)]);
+    word.announced = vec![
+        announcement(1, 1, &[]),
+        announcement(2, 1, &[]),
+        announcement(3, 2, &[(origin(3, 1), 11)]),
+    ];
+    a.heard(word, region(2), NOW_MS);
+    assert!(!a.open_endings().is_empty(), "2 holds more than we do");
+    assert_eq!(a.offer(frames[1].clone(), region(2), NOW_MS), Offer::Ready);
+    assert_eq!(apply(&mut a), [11]);
+    assert!(a.open_endings().is_empty());
+    assert!(a.all_have(&Version::from_iter([(origin(3, 1), at(11))])));
+    assert!(matches!(
+        a.offer(frames[2].clone(), region(2), NOW_MS),
+        Offer::Late(_)
+    ));
+    assert!(a.admit(region(3)) && !a.admit(region(3)));
+    assert!(
+        !a.all_have(&Version::new()),
+        "it has said nothing since it is back"
+    );
+}

@@ -53,6 +53,8 @@ pub enum Why {
     Silent,
     /// The connection ended.
     Disconnected,
+    /// The peer's region takes part no more, and has been told: close the connection.
+    Forgotten,
 }
 
 /// What whoever drives a link must know.

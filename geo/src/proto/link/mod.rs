@@ -39,6 +39,9 @@ const ACK_DELAY: Span = Span::from_ms(4);
 /// A peer that says nothing for so long is down.
 const SILENCE: Span = Span::from_ms(3_000);
 
+/// Beats after which a peer that is refused has been told why.
+const TOLD_AFTER: u32 = 3;
+
 /// Events that wait to be polled; beyond that no frame is taken.
 const EVENTS_MAX: usize = 256;
 /// While so many control messages wait to be sent, nothing is added to them.
@@ -94,6 +97,8 @@ struct Conversation {
     roster: u64,
     /// Shards whose log does not reach back far enough, to be told the peer.
     behind: Vec<u16>,
+    /// Beats that have been sent.
+    beats: u32,
     /// Whether the peer has been silent for so long that others are asked for its ops.
     is_quiet: bool,
 }
@@ -113,6 +118,8 @@ pub struct Link {
     /// Beats differ a little in length from link to link, so that they do not all fall together.
     beat: Span,
     beats: u64,
+    /// Whether the peer's region takes part no more.
+    is_refused: bool,
     events: VecDeque<Event>,
     stats: Stats,
 }
@@ -131,9 +138,20 @@ impl Link {
             beat_at: Instant::default(),
             beat: Span(BEAT.0 + jitter.0),
             beats: 0,
+            is_refused: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Whether the peer's region takes part no more: it is told so, and sent away.
+    pub const fn refuse(&mut self, is_refused: bool) {
+        self.is_refused = is_refused;
+    }
+
+    /// Whether it is.
+    pub const fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// The region at the other end.
@@ -201,6 +219,7 @@ impl Link {
                     shards: news,
                 },
             ) => self.heard_beat(time, all, news, shards),
+            (Phase::Up, Message::Relayed(_) | Message::Roster(_)) if self.is_refused => Ok(()),
             (Phase::Up, Message::Relayed(heartbeats)) => {
                 for (shard, heartbeat) in heartbeats {
                     self.check_shard(shard)?;
@@ -247,7 +266,7 @@ impl Link {
         bytes: Bytes,
         shards: &mut dyn Shards,
     ) -> Result<Accept, LinkError> {
-        if self.phase != Phase::Up || EVENTS_MAX <= self.events.len() {
+        if self.phase != Phase::Up || self.is_refused || EVENTS_MAX <= self.events.len() {
             return Ok(Accept::Later); // Lanes and the hello come in any order.
         }
         let frame = Frame::parse(bytes)?;
@@ -302,6 +321,10 @@ impl Link {
             return;
         }
         let has_room = self.talk.control.len() < CONTROL_MAX;
+        if self.is_refused && TOLD_AFTER <= self.talk.beats {
+            self.go_down(now, Why::Forgotten, shards);
+            return;
+        }
         if self.beat_at <= now {
             self.beat_at = now + self.beat;
             if has_room {
@@ -346,6 +369,9 @@ impl Link {
         }
         if let Some(message) = self.talk.control.pop_front() {
             return Some(self.control(&message));
+        }
+        if self.is_refused {
+            return None;
         }
         if let Some(frame) = self.talk.late.pop_front() {
             return Some(self.sent(Which::Relayed, frame.shard(), frame.bytes().clone()));
@@ -439,6 +465,7 @@ impl Link {
                 newest = delivery.newest_epoch(self.peer);
             });
             let origin = heartbeat.origin;
+            let newest = newest.filter(|_| !self.is_refused);
             if let Some(newest) = newest.filter(|&newest| origin.epoch < newest) {
                 return Err(LinkError::Ended { origin, newest });
             }

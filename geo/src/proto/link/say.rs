@@ -113,6 +113,7 @@ impl Link {
     /// Several times a second: everything.
     pub(super) fn say_beat(&mut self, now: Instant, shards: &mut dyn Shards) {
         self.beats += 1;
+        self.talk.beats += 1;
         self.talk.ack_at = None;
         self.talk.dirty.clear();
         if !self.talk.is_quiet && self.heard_at.is_some_and(|heard| heard + QUIET <= now) {

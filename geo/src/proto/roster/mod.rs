@@ -124,6 +124,31 @@ pub enum AddError {
     Malformed(#[from] RosterError),
 }
 
+/// Why a region cannot be forgotten, or let back in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// There is none of that name.
+    #[error("there is no region {name}; regions: {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// It is the one that was asked.
+    #[error("region {name} is this one: ask a region that stays")]
+    Own {
+        /// Its name.
+        name: String,
+    },
+    /// It has not been forgotten.
+    #[error("region {name} has not been forgotten, so it needs not be let back in")]
+    Current {
+        /// Its name.
+        name: String,
+    },
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
@@ -272,6 +297,68 @@ impl Roster {
                 Stage::Forgotten => false,
             }
         })
+    }
+
+    /// The regions that are refused, and below which epochs they have ended. An id that another
+    /// region claims is not among them.
+    pub fn forgotten(&self) -> BTreeMap<Region, Epoch> {
+        let current = self.ids();
+        let mut forgotten = BTreeMap::new();
+        for (id, _, entry) in self.iter().filter(|(id, _, _)| !current.contains(id)) {
+            let ended = forgotten.entry(id).or_insert(entry.ended);
+            *ended = entry.ended.max(*ended);
+        }
+        forgotten
+    }
+
+    /// Region `own` forgets another, whose epochs below `ended` are over. Returns whether it had
+    /// not been forgotten.
+    pub fn forget(&mut self, own: Region, name: &str, ended: Epoch) -> Result<bool, ForgetError> {
+        let entry = self.find(name)?;
+        if entry.0 == own {
+            let name = name.to_owned();
+            return Err(ForgetError::Own { name });
+        }
+        let is_new = entry.1.is_current();
+        entry.1.stage = Stage::Forgotten;
+        entry.1.ended = ended.max(entry.1.ended);
+        Ok(is_new)
+    }
+
+    /// More of a forgotten region's epochs are known to be over. Returns whether that is news.
+    pub fn end(&mut self, id: Region, ended: Epoch) -> bool {
+        let entries = self.entries.iter_mut().filter(|((of, _), _)| *of == id);
+        let mut news = false;
+        for (_, entry) in entries.filter(|(_, entry)| !entry.is_current()) {
+            news |= entry.ended < ended;
+            entry.ended = ended.max(entry.ended);
+        }
+        news
+    }
+
+    /// Lets a forgotten region back in: it joins once more.
+    pub fn rejoin(&mut self, name: &str) -> Result<(), ForgetError> {
+        let (_, entry) = self.find(name)?;
+        if entry.is_current() {
+            let name = name.to_owned();
+            return Err(ForgetError::Current { name });
+        }
+        entry.incarnation += 1;
+        entry.stage = Stage::Joining;
+        entry.confirmed.clear();
+        Ok(())
+    }
+
+    fn find(&mut self, name: &str) -> Result<(Region, &mut Entry), ForgetError> {
+        let known: Vec<&str> = self.iter().map(|(_, name, _)| name).collect();
+        let unknown = ForgetError::Unknown {
+            name: name.to_owned(),
+            known: known.join(", "),
+        };
+        let mut entries = self.entries.iter_mut();
+        let found = entries.find(|((_, known), _)| known == name);
+        let ((id, _), entry) = found.ok_or(unknown)?;
+        Ok((*id, entry))
     }
 
     /// A region that joins is a member from now on. Returns whether it was not before.
