@@ -340,6 +340,7 @@ mod tests {
         config.geo = Some(config::Geo {
             listen: ([127, 0, 0, 1], 0).into(),
             interface: None,
+            compression: geo::net::Compression::default(),
             cert: "cert.pem".into(),
             key: "key.pem".into(),
             ca: "ca.pem".into(),

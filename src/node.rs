@@ -238,8 +238,8 @@ fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
 
 /// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
 /// since a region is told what its peer's log no longer has, 4 since regions tell each other the
-/// record of regions.
-const FEATURE_LEVEL: u32 = 4;
+/// record of regions, 5 since frames may be compressed on their way.
+const FEATURE_LEVEL: u32 = 5;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
@@ -316,6 +316,7 @@ fn open(
     };
     let mut settings = net::Config::new(config.region.id, geo.listen, credentials, directory);
     settings.interface.clone_from(&geo.interface);
+    settings.compression = geo.compression;
     let handlers = links.iter().flat_map(|links| links.handlers());
     let peers = handlers
         .zip(&config.peers)

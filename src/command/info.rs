@@ -300,6 +300,8 @@ fn regions(call: &Call<'_>, text: &mut String) {
             turned_away,
             malformed,
             rejected,
+            squeezed,
+            squeezed_to,
             ..
         } = figures.total();
         line(text, "geo_connections_lost", lost);
@@ -307,6 +309,8 @@ fn regions(call: &Call<'_>, text: &mut String) {
         line(text, "geo_connections_turned_away", turned_away);
         line(text, "geo_malformed", malformed);
         line(text, "geo_rejected", rejected);
+        line(text, "geo_compressed_bytes", squeezed);
+        line(text, "geo_compressed_to_bytes", squeezed_to);
     }
     let shards = &call.server.shards;
     let mut late = LateOps::default();

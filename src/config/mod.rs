@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, thread};
 
+use geo::net::Compression;
 use toml::Value;
 
 pub use self::raw::{ConfigError, RawConfig};
@@ -134,6 +135,8 @@ pub struct Geo {
     pub listen: SocketAddr,
     /// The network interface to send by, if not as routed.
     pub interface: Option<String>,
+    /// Whether what is sent there is compressed.
+    pub compression: Compression,
     /// PEM file with this node's certificate.
     pub cert: PathBuf,
     /// PEM file with its private key.
@@ -352,6 +355,10 @@ fn geo(written: &Written, bind: IpAddr, peers: &[Peer]) -> Result<Option<Geo>, C
         "" => Err("must be the name of a network interface".to_owned()),
         _ => Ok(Some(text.to_owned())),
     })?;
+    let compression = written.parsed("geo-compression", Compression::default(), |text| {
+        let parsed = text.parse();
+        parsed.map_err(|()| "must be off, apart or on".to_owned())
+    })?;
     let identity = ["geo-cert", "geo-key", "geo-ca"];
     if peers.is_empty() && identity.iter().all(|key| written.value(key).is_none()) {
         return Ok(None);
@@ -364,6 +371,7 @@ fn geo(written: &Written, bind: IpAddr, peers: &[Peer]) -> Result<Option<Geo>, C
     Ok(Some(Geo {
         listen: SocketAddr::new(bind, port),
         interface,
+        compression,
         cert: cert?,
         key: key?,
         ca: ca?,

@@ -99,6 +99,10 @@ pub struct RawConfig {
     /// Memory for ops that other regions may still need, shared by all shards [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     pub geo_log_memory: Option<String>,
+    /// Whether frames to other regions are compressed: off, apart (where the round trip is 5 ms or
+    /// more) or on [default: apart]
+    #[arg(long, value_name = "WHERE")]
+    pub geo_compression: Option<String>,
     /// Where to keep data; without it everything is in memory and gone with the process
     #[arg(long, value_name = "DIR")]
     pub dir: Option<String>,

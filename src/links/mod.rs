@@ -249,6 +249,10 @@ impl Handler for PeerLink {
             proto::Transmit::Frame { lane, bytes } => Transmit::Frame { lane, bytes },
         })
     }
+
+    fn takes_compressed(&self) -> bool {
+        self.side.lock().takes_compressed()
+    }
 }
 
 /// All links of a node.

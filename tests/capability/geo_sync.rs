@@ -121,6 +121,39 @@ fn a_slow_and_lossy_link_delivers_all_the_same() {
 }
 
 #[test]
+fn what_goes_far_is_compressed() {
+    let server = Regions::start(2);
+    server.0.shape(1, 2, "rtt=40ms");
+    let mut one = server.connect(1);
+    let figure = |name: &str| -> u64 {
+        let info = server.0.client(1).run(&["INFO", "regions"]);
+        let info = String::from_utf8_lossy(info.bytes().unwrap_or_default()).into_owned();
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|text| text.parse().ok()).expect("a number")
+    };
+    // The round trip is measured by what is said, so it takes a moment to be known.
+    let mut written = 0;
+    let has_begun = wait_until(SYNC_LIMIT, || {
+        let () = one
+            .set(format!("key:{written}"), "text ".repeat(200))
+            .unwrap();
+        written += 1;
+        0 < figure("geo_compressed_bytes:")
+    });
+    assert!(has_begun, "not within {SYNC_LIMIT:?}");
+    server.check_in_sync();
+    let (plain, wire) = (
+        figure("geo_compressed_bytes:"),
+        figure("geo_compressed_to_bytes:"),
+    );
+    assert!(0 < wire && 2 * wire < plain, "{plain} became {wire}");
+    assert_eq!(
+        server.connect(2).get::<_, String>("key:0").unwrap(),
+        "text ".repeat(200)
+    );
+}
+
+#[test]
 fn a_push_in_another_region_wakes_who_waits() {
     let server = Regions::start(2);
     let mut waiting = server.connect(2);

@@ -20,8 +20,10 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::endpoint::LANES_MAX;
-use super::sender::Sender;
+use super::sender::{Press, Sender};
 use super::split::{PREFIX, Splitter, TooLong};
+use super::squeeze::{self, BadBlock, Squeezer};
+use super::stats::Counters;
 use super::waker::Waker;
 use super::{Accept, Handler, Limits, Reject, now};
 
@@ -153,6 +155,12 @@ impl From<WriteError> for Ended {
     }
 }
 
+impl From<BadBlock> for Ended {
+    fn from(error: BadBlock) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 impl From<TooLong> for Ended {
     fn from(error: TooLong) -> Self {
         Self::Malformed(error.to_string())
@@ -215,13 +223,19 @@ impl Session {
         &self,
         connection: &Connection,
         (sender, control): (Sender, RecvStream),
+        counters: &Counters,
         interrupted: impl Future<Output = Ended>,
     ) -> Ended {
         self.handler.connected(now());
         let mut lanes = JoinSet::new();
+        let press = Press {
+            squeezer: Squeezer::new(self.limits.compression),
+            connection,
+            counters,
+        };
         let ended = tokio::select! {
             ended = interrupted => ended,
-            ended = sender.run(&*self.handler, &self.waker, self.limits.pause) => ended,
+            ended = sender.run(&*self.handler, &self.waker, self.limits.pause, press) => ended,
             ended = self.clone().read_control(control) => ended,
             ended = self.read_lanes(connection, &mut lanes) => ended,
         };
@@ -234,9 +248,11 @@ impl Session {
     async fn read_control(self, stream: RecvStream) -> Ended {
         let take = async |session: &Self, message: bytes::Bytes| {
             let content = message.get(PREFIX..).unwrap_or_default();
-            session.handler.control(now(), content)
+            let taken = session.handler.control(now(), content);
+            taken.map_err(Ended::Rejected)
         };
-        self.read(stream, self.limits.message_bytes_max, take).await
+        let splitter = Splitter::new(self.limits.message_bytes_max);
+        self.read(stream, splitter, take).await
     }
 
     /// Reads every lane that the peer opens; ends with the first that ends.
@@ -260,24 +276,39 @@ impl Session {
     }
 
     async fn read_frames(self, stream: RecvStream) -> Ended {
-        let take = async |session: &Self, frame: bytes::Bytes| {
-            while session.handler.frame(now(), frame.clone())? == Accept::Later {
-                session.waker.wake();
-                sleep(RETRY_AFTER).await;
+        let take = async |session: &Self, piece: bytes::Bytes| {
+            if !squeeze::is_block(&piece) {
+                return session.take_frame(piece).await;
+            }
+            for frame in squeeze::frames(&piece)? {
+                session.take_frame(frame).await?;
             }
             Ok(())
         };
-        self.read(stream, self.limits.frame_bytes_max, take).await
+        let splitter = Splitter::with_blocks(self.limits.frame_bytes_max);
+        self.read(stream, splitter, take).await
+    }
+
+    async fn take_frame(&self, frame: bytes::Bytes) -> Result<(), Ended> {
+        let take = || {
+            self.handler
+                .frame(now(), frame.clone())
+                .map_err(Ended::Rejected)
+        };
+        while take()? == Accept::Later {
+            self.waker.wake();
+            sleep(RETRY_AFTER).await;
+        }
+        Ok(())
     }
 
     /// Hands on each piece of a stream, in order, until the stream or `take` fails.
     async fn read(
         &self,
         mut stream: RecvStream,
-        bytes_max: usize,
-        take: impl AsyncFn(&Self, bytes::Bytes) -> Result<(), Reject>,
+        mut splitter: Splitter,
+        take: impl AsyncFn(&Self, bytes::Bytes) -> Result<(), Ended>,
     ) -> Ended {
-        let mut splitter = Splitter::new(bytes_max);
         let mut read = 0;
         loop {
             let mut chunk = match stream.read_chunk(READ_BYTES, true).await {
@@ -290,8 +321,8 @@ impl Session {
                 match splitter.next(&mut chunk) {
                     Ok(None) => break,
                     Ok(Some(piece)) => {
-                        if let Err(reject) = take(self, piece).await {
-                            return Ended::Rejected(reject);
+                        if let Err(ended) = take(self, piece).await {
+                            return ended;
                         }
                     }
                     Err(error) => return Ended::from(error),

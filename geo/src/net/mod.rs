@@ -18,6 +18,7 @@ mod peers;
 mod reconnect;
 mod sender;
 mod split;
+mod squeeze;
 mod stats;
 mod tls;
 mod waker;
@@ -34,6 +35,7 @@ use crate::proto::MESSAGE_BYTES_MAX;
 pub use driver::Ended;
 pub use endpoint::{Congestion, OpenError, Tuning};
 pub use peers::{Figures, Net, Path, PeerStats};
+pub use squeeze::Compression;
 pub use stats::Counts;
 pub use tls::{CertificateProblem, Credentials, Directory, Peer, TlsError, Verified};
 pub use waker::Waker;
@@ -62,6 +64,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The next thing to send, if any. Asked until there is none, and again after every
     /// [`Waker::wake`] and whenever something has come.
     fn poll(&self, now: Instant) -> Option<Transmit>;
+
+    /// Whether the peer's build reads frames that were compressed on their way.
+    fn takes_compressed(&self) -> bool {
+        false
+    }
 }
 
 /// Something to send.
@@ -137,6 +144,8 @@ pub struct Config {
     /// Least time between two batches of frames to a peer while its log is busy. After a quiet time
     /// nothing waits.
     pub pause: Duration,
+    /// Whether frames are compressed on their way.
+    pub compression: Compression,
     /// Longest control message.
     pub message_bytes_max: usize,
     /// Longest frame. Memory is taken only as its bytes arrive.
@@ -159,6 +168,7 @@ impl Config {
             directory,
             tuning: Tuning::default(),
             pause: Duration::from_micros(250),
+            compression: Compression::default(),
             message_bytes_max: MESSAGE_BYTES_MAX,
             frame_bytes_max: 1 << 30,
         }
@@ -171,6 +181,7 @@ struct Limits {
     /// Streams of frames that we open.
     streams: u16,
     pause: Duration,
+    compression: Compression,
     message_bytes_max: usize,
     frame_bytes_max: usize,
 }

@@ -118,6 +118,7 @@ impl Net {
         let limits = Limits {
             streams: config.tuning.streams(),
             pause: config.pause,
+            compression: config.compression,
             message_bytes_max: config.message_bytes_max,
             frame_bytes_max: config.frame_bytes_max,
         };
@@ -270,7 +271,9 @@ impl Link {
                 let remote = connection.remote_address();
                 tracing::info!(peer = %self.region, %remote, "linked");
                 *lock(&self.current) = Some(connection.clone());
-                let ended = session.converse(&connection, streams, interrupted).await;
+                let ended = session
+                    .converse(&connection, streams, &self.counters, interrupted)
+                    .await;
                 *lock(&self.current) = None;
                 if matches!(ended, Ended::Lost(_)) {
                     count(&self.counters.lost);

@@ -8,16 +8,19 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::SendStream;
+use quinn::{Connection, SendStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::driver::Ended;
 use super::pause::Pause;
+use super::squeeze::Squeezer;
+use super::stats::Counters;
 use super::waker::Waker;
 use super::{Handler, Transmit, now};
 
@@ -33,6 +36,40 @@ pub(super) struct Sender {
     lanes: Vec<Queue>,
     /// Bytes in all queues.
     queued: usize,
+}
+
+/// What compresses frames, if that helps on this connection.
+pub(super) struct Press<'a> {
+    pub(super) squeezer: Squeezer,
+    pub(super) connection: &'a Connection,
+    pub(super) counters: &'a Counters,
+}
+
+impl Press<'_> {
+    fn wants(&self, handler: &dyn Handler) -> bool {
+        self.squeezer.wants(self.connection.rtt()) && handler.takes_compressed()
+    }
+
+    /// Puts a block in the place of frames. Gives by how many bytes that is less.
+    fn squeeze(&mut self, frames: &mut VecDeque<Bytes>, fresh: usize) -> usize {
+        let first = frames.len() - fresh;
+        let fresh = frames.make_contiguous().get(first..).unwrap_or_default();
+        let before: usize = fresh.iter().map(Bytes::len).sum();
+        let Some(block) = self.squeezer.block(fresh) else {
+            return 0;
+        };
+        let after = block.len();
+        frames.truncate(first);
+        frames.push_back(block);
+        let counters = self.counters;
+        counters
+            .squeezed
+            .fetch_add(before as u64, Ordering::Relaxed);
+        counters
+            .squeezed_to
+            .fetch_add(after as u64, Ordering::Relaxed);
+        before - after
+    }
 }
 
 impl Sender {
@@ -51,8 +88,10 @@ impl Sender {
         handler: &dyn Handler,
         waker: &Waker,
         pause: Duration,
+        mut press: Press<'_>,
     ) -> Ended {
-        match self.pump(handler, waker, &Pause::new(pause)).await {
+        let pause = Pause::new(pause);
+        match self.pump(handler, waker, &pause, &mut press).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
@@ -63,6 +102,7 @@ impl Sender {
         handler: &dyn Handler,
         waker: &Waker,
         pause: &Pause,
+        press: &mut Press<'_>,
     ) -> Result<std::convert::Infallible, Ended> {
         let mut sent_at = None;
         loop {
@@ -71,7 +111,7 @@ impl Sender {
                 handler.timeout(now()).map_err(Ended::Rejected)?;
             }
             loop {
-                let taken = self.fill(handler);
+                let taken = self.fill(handler, press);
                 if 0 < taken {
                     self.flush().await?;
                     sent_at = Some(Instant::now());
@@ -93,7 +133,7 @@ impl Sender {
     }
 
     /// Takes a batch from the handler; gives its bytes.
-    fn fill(&mut self, handler: &dyn Handler) -> usize {
+    fn fill(&mut self, handler: &dyn Handler, press: &mut Press<'_>) -> usize {
         let before = self.queued;
         while self.queued < QUEUED_BYTES_MAX && self.queued - before < BATCH_BYTES {
             let Some(transmit) = handler.poll(now()) else {
@@ -109,7 +149,16 @@ impl Sender {
                 }
             };
         }
-        self.queued - before
+        let taken = self.queued - before;
+        if 0 < taken && press.wants(handler) {
+            for lane in &mut self.lanes {
+                self.queued -= press.squeeze(&mut lane.chunks, lane.fresh);
+            }
+        }
+        for queue in self.lanes.iter_mut().chain([&mut self.control]) {
+            queue.fresh = 0;
+        }
+        taken
     }
 
     /// Writes what the connection takes now.
@@ -144,6 +193,8 @@ impl Sender {
 struct Queue {
     stream: SendStream,
     chunks: VecDeque<Bytes>,
+    /// How many of them have come last, at one time.
+    fresh: usize,
 }
 
 impl Queue {
@@ -151,11 +202,13 @@ impl Queue {
         Self {
             stream,
             chunks: VecDeque::new(),
+            fresh: 0,
         }
     }
 
     fn push(&mut self, bytes: Bytes) -> usize {
         let added = bytes.len();
+        self.fresh += 1;
         self.chunks.push_back(bytes);
         added
     }

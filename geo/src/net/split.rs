@@ -8,6 +8,8 @@
 
 use bytes::{Buf, Bytes};
 
+use super::squeeze::{BLOCK_BIT, BLOCK_BYTES_MAX};
+
 /// Bytes of the length in front of a piece.
 pub(super) const PREFIX: usize = 4;
 /// What is set aside at once for a piece that has only announced itself.
@@ -26,6 +28,8 @@ pub(super) struct TooLong {
 pub(super) struct Splitter {
     /// Largest length, without the four bytes that say it.
     max: usize,
+    /// Whether blocks of compressed frames may come, too.
+    blocks: bool,
     /// What has come of the next piece.
     piece: Vec<u8>,
     /// Its whole size, once known.
@@ -37,9 +41,17 @@ impl Splitter {
     pub(super) const fn new(max: usize) -> Self {
         Self {
             max,
+            blocks: false,
             piece: Vec::new(),
             size: None,
         }
+    }
+
+    /// The same, or blocks of compressed frames.
+    pub(super) const fn with_blocks(max: usize) -> Self {
+        let mut splitter = Self::new(max);
+        splitter.blocks = true;
+        splitter
     }
 
     /// Takes bytes off the front of `chunk` until a piece is whole; `None` once it is used up.
@@ -65,12 +77,14 @@ impl Splitter {
 
     /// The size of the piece whose length has just become whole.
     fn announced(&self) -> Result<usize, TooLong> {
-        let length = self.piece.as_slice().get_u32_le() as usize;
-        if self.max < length {
-            return Err(TooLong {
-                length,
-                max: self.max,
-            });
+        let said = self.piece.as_slice().get_u32_le();
+        let (length, max) = if self.blocks && said & BLOCK_BIT != 0 {
+            ((said & !BLOCK_BIT) as usize, BLOCK_BYTES_MAX)
+        } else {
+            (said as usize, self.max)
+        };
+        if max < length {
+            return Err(TooLong { length, max });
         }
         Ok(PREFIX + length)
     }

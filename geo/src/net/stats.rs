@@ -25,6 +25,10 @@ pub struct Counts {
     pub malformed: u64,
     /// Connections closed because the handler refused a message or a frame.
     pub rejected: u64,
+    /// Bytes of frames that went compressed.
+    pub squeezed: u64,
+    /// What they took on their way.
+    pub squeezed_to: u64,
 }
 
 impl Counts {
@@ -39,6 +43,8 @@ impl Counts {
             turned_away: self.turned_away + other.turned_away,
             malformed: self.malformed + other.malformed,
             rejected: self.rejected + other.rejected,
+            squeezed: self.squeezed + other.squeezed,
+            squeezed_to: self.squeezed_to + other.squeezed_to,
         }
     }
 }
@@ -53,6 +59,8 @@ pub(super) struct Counters {
     pub(super) turned_away: AtomicU64,
     pub(super) malformed: AtomicU64,
     pub(super) rejected: AtomicU64,
+    pub(super) squeezed: AtomicU64,
+    pub(super) squeezed_to: AtomicU64,
 }
 
 impl Counters {
@@ -66,6 +74,8 @@ impl Counters {
             turned_away: read(&self.turned_away),
             malformed: read(&self.malformed),
             rejected: read(&self.rejected),
+            squeezed: read(&self.squeezed),
+            squeezed_to: read(&self.squeezed_to),
         }
     }
 }

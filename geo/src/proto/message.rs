@@ -146,6 +146,9 @@ pub(super) const BEHIND_LEVEL: u32 = 3;
 /// The level of features since which [`Message::Roster`] is.
 pub(super) const ROSTER_LEVEL: u32 = 4;
 
+/// The level of features since which frames may be compressed on their way.
+pub(super) const BLOCKS_LEVEL: u32 = 5;
+
 impl Message {
     /// Its bytes.
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -32,6 +32,8 @@ struct State {
     /// Frames with this content are answered with "later".
     full: Option<u8>,
     laters: usize,
+    /// Whether its peer's build knows nothing of compression.
+    is_old: bool,
     due: Option<Instant>,
     timeouts: usize,
 }
@@ -57,6 +59,10 @@ impl Side {
     pub(super) fn set_due(&self, due: Instant) {
         self.state.lock().unwrap().due = Some(due);
         self.waker.wake();
+    }
+
+    pub(super) fn takes_nothing_compressed(&self) {
+        self.state.lock().unwrap().is_old = true;
     }
 
     pub(super) fn timeouts(&self) -> usize {
@@ -142,6 +148,10 @@ impl Handler for Side {
 
     fn poll(&self, _now: Instant) -> Option<Transmit> {
         self.state.lock().unwrap().outgoing.pop_front()
+    }
+
+    fn takes_compressed(&self) -> bool {
+        !self.state.lock().unwrap().is_old
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use geo::net::{Ended, Transmit};
+use geo::net::{Compression, Ended, Transmit};
 
-use super::certificates::{Authority, region};
-use super::node::{Node, eventually, frame, now, nowhere, pair};
+use super::certificates::{Authority, directory, region};
+use super::node::{Node, config, eventually, frame, now, nowhere, pair};
 use super::relay::{Path, Relay};
 
 const MIB: usize = 1 << 20;
@@ -50,6 +50,50 @@ async fn a_lane_keeps_its_order_among_others() {
         assert!(of_lane.is_sorted());
         assert_eq!(of_lane.len(), 250);
     }
+}
+
+#[tokio::test]
+async fn frames_that_were_compressed_arrive_as_they_were_sealed() {
+    let authority = Authority::new();
+    let us = Node::us(&authority);
+    let mut config = config(1, authority.node("eu"), directory("db"));
+    config.compression = Compression::On;
+    let eu = Node::start(config, &[(2, us.address())]);
+    eventually("both are linked", || eu.side(2).is_up()).await;
+    let number = |frame: &Bytes| u32::from_le_bytes(frame[4..8].try_into().unwrap());
+    let alike = |n: u32| frame(&[&n.to_le_bytes()[..], &[7; 100]].concat());
+    let mut sent: Vec<Bytes> = (0..1_000).map(alike).collect();
+    // Too large for a block.
+    sent.push(frame(
+        &[&1_000_u32.to_le_bytes()[..], &vec![7; 8 * MIB]].concat(),
+    ));
+    for frame in &sent {
+        eu.side(2)
+            .send_frame((number(frame) % 4) as u16, frame.clone());
+    }
+    eventually("all has come", || us.side(1).frames().len() == sent.len()).await;
+    let mut came = us.side(1).frames();
+    for lane in 0..4 {
+        let of_lane = came.iter().map(number).filter(|n| n % 4 == lane);
+        assert!(of_lane.is_sorted(), "a lane keeps its order");
+    }
+    came.sort_by_key(number);
+    assert!(came == sent, "the bytes are those that were sent");
+    let counts = eu.net.figures().total();
+    assert!(
+        0 < counts.squeezed_to && 4 * counts.squeezed_to < counts.squeezed,
+        "{counts:?}"
+    );
+    // A build that knows nothing of it gets frames as they are.
+    eu.side(2).takes_nothing_compressed();
+    for n in 0..1_000 {
+        eu.side(2).send_frame(0, alike(n));
+    }
+    eventually("all has come", || {
+        us.side(1).frames().len() == sent.len() + 1_000
+    })
+    .await;
+    assert_eq!(eu.net.figures().total(), counts);
 }
 
 #[tokio::test]

@@ -4,10 +4,16 @@ use crdt::Version;
 
 use super::{BEAT, Link, LinkState, Stats};
 use crate::proto::Instant;
+use crate::proto::message::BLOCKS_LEVEL;
 use crate::proto::outbox::{Outbox, Which};
 use crate::proto::shards::Shards;
 
 impl Link {
+    /// Whether the peer's build reads frames that were compressed on their way.
+    pub const fn takes_compressed(&self) -> bool {
+        BLOCKS_LEVEL <= self.talk.level
+    }
+
     /// How the link is.
     pub fn state(&self, now: Instant, shards: &mut dyn Shards) -> LinkState {
         if self.is_lost(now) {
