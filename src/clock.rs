@@ -34,3 +34,23 @@ pub fn monotonic() -> Instant {
 pub fn start() -> Instant {
     *START
 }
+
+/// A moment on both clocks, for what is told the time: the node tells it what time it is, and the
+/// simulation what time it would be.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The wall clock, milliseconds since 1970.
+    pub wall_ms: u64,
+    /// A clock that never goes back, nanoseconds since some moment.
+    pub monotonic_ns: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self {
+            wall_ms: now_ms(),
+            monotonic_ns: monotonic_ns(),
+        }
+    }
+}

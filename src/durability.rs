@@ -21,7 +21,7 @@ use crdt::{Time, Version};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::clock;
+use crate::clock::Moment;
 use crate::oplog::journal::Journal;
 use crate::oplog::record::Stretch;
 use crate::shard::Shard;
@@ -132,6 +132,16 @@ pub struct Durability {
     wake: Condvar,
 }
 
+/// What was written and is to be synced.
+#[derive(Debug)]
+pub struct Passing {
+    sync: crate::oplog::journal::Sync,
+    /// Of each shard that has changed, the ops that are kept then.
+    kept: Vec<(usize, Version)>,
+    /// The last receipt that was asked for before it was gathered.
+    asked: u64,
+}
+
 /// What the thread that syncs is to do.
 #[derive(Clone, Copy, Debug, Default)]
 struct Errand {
@@ -140,8 +150,8 @@ struct Errand {
 }
 
 impl Durability {
-    /// Durability by a journal. No stamp of an earlier life is later than `latest`.
-    pub fn new(journal: Journal, latest: Time, shards: usize, fsync: Fsync) -> Self {
+    /// Durability by a journal that begins now. No stamp of an earlier life is later than `latest`.
+    pub fn new(journal: Journal, latest: Time, shards: usize, fsync: Fsync, now: Moment) -> Self {
         Self {
             mark_ms: AtomicU64::new(journal.synced_mark().ms()),
             latest_ms: AtomicU64::new(latest.ms()),
@@ -149,7 +159,7 @@ impl Durability {
                 journal,
                 unsynced: vec![false; shards],
                 latest,
-                last_sync_ns: clock::monotonic_ns(),
+                last_sync_ns: now.monotonic_ns,
             }),
             syncing: Mutex::new(()),
             fsync: AtomicU8::new(fsync as u8),
@@ -171,9 +181,9 @@ impl Durability {
     }
 
     /// Notes that it is, for the lives to come: before anybody is served who could write.
-    pub fn fill(&self, shards: &Shards) -> Result<(), NotKept> {
+    pub fn fill(&self, shards: &Shards, now: Moment) -> Result<(), NotKept> {
         self.journal().fill();
-        self.sync_now(shards)
+        self.sync_now(shards, now)
     }
 
     /// How safe a write is before its reply.
@@ -348,7 +358,7 @@ impl Durability {
     fn run(&self, shards: &Shards) {
         loop {
             let errand = self.wait();
-            self.pass(shards, errand.stop);
+            self.pass(shards, Moment::now(), errand.stop);
             if errand.stop {
                 return;
             }
@@ -367,10 +377,10 @@ impl Durability {
     }
 
     /// Waits until all that has been written so far is synced: for who may wait.
-    pub fn sync_now(&self, shards: &Shards) -> Result<(), NotKept> {
+    pub fn sync_now(&self, shards: &Shards, now: Moment) -> Result<(), NotKept> {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.wanted.fetch_max(number, Ordering::AcqRel);
-        self.pass(shards, false);
+        self.pass(shards, now, false);
         self.refusal().map_or(Ok(()), Err)
     }
 
@@ -409,36 +419,48 @@ impl Durability {
         }
     }
 
-    /// Writes what has gathered, and syncs it if it is time.
-    fn pass(&self, shards: &Shards, is_last: bool) {
+    /// Writes what has gathered, and syncs it if it is time. What the thread that syncs does, at
+    /// least once a second, and one last time at the end of a life.
+    fn pass(&self, shards: &Shards, now: Moment, is_last: bool) {
         let _syncing = self.syncing.lock();
-        if self.is_over() {
-            return;
+        if let Some(passing) = self.begin_pass(shards, now, is_last) {
+            self.end_pass(shards, passing);
         }
-        let now_ms = clock::now_ms();
+    }
+
+    /// The first half of a pass: writes what has gathered. Returns what is to be synced, if it is
+    /// time. By itself it is for who has no thread that does it, and never two at once.
+    pub fn begin_pass(&self, shards: &Shards, now: Moment, is_last: bool) -> Option<Passing> {
+        if self.is_over() {
+            return None;
+        }
         let mut writing = self.writing.lock();
         let asked = self.asked.load(Ordering::Acquire);
         let kept = writing.gather_all(shards);
         let is_wanted = self.synced.load(Ordering::Acquire) < self.wanted.load(Ordering::Acquire);
         let is_idle = kept.is_empty() && writing.journal.waiting() == 0 && !is_wanted;
         if is_idle && !is_last {
-            return;
+            return None;
         }
-        if writing.write_marked(self, shards, now_ms, is_last).is_err() {
-            return;
-        }
+        let written = writing.write_marked(self, shards, now.wall_ms, is_last);
+        written.ok()?;
         self.latest_ms.store(writing.latest.ms(), Ordering::Release);
         self.written.fetch_max(asked, Ordering::AcqRel);
         self.recover();
-        let now_ns = clock::monotonic_ns();
-        let is_seldom = self.fsync() == Fsync::No && now_ns < writing.last_sync_ns + SELDOM_NS;
+        let is_seldom =
+            self.fsync() == Fsync::No && now.monotonic_ns < writing.last_sync_ns + SELDOM_NS;
         if is_seldom && !is_wanted && !is_last {
-            return;
+            return None;
         }
-        writing.last_sync_ns = now_ns;
+        writing.last_sync_ns = now.monotonic_ns;
         writing.unsynced.fill(false);
         let sync = writing.journal.sync();
-        drop(writing);
+        Some(Passing { sync, kept, asked })
+    }
+
+    /// The second half: syncs, and says so.
+    pub fn end_pass(&self, shards: &Shards, passing: Passing) {
+        let Passing { sync, kept, asked } = passing;
         if let Err(error) = sync.run() {
             self.fail("Errors syncing the op log", &error, true);
             return;

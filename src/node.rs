@@ -8,7 +8,7 @@ use crdt::{Epoch, Origin, Region, Seed};
 use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
 use crate::admin::{Admin, AdminError};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::{self, Config, Geo, Peer};
 use crate::datadir::DataDir;
 use crate::durability::Syncing;
@@ -68,7 +68,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let config = &with_record(config, members.as_deref());
     let listener = Listener::bind(config.clients.listen)?;
     let epoch = match &store {
-        Some(store) => store.epoch()?,
+        Some(store) => store.epoch(Moment::now())?,
         None => Epoch(clock::now_ms()),
     };
     let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
@@ -180,16 +180,18 @@ fn keep(
     epoch: Epoch,
     server: &Server,
 ) -> Result<Keeping, StartError> {
-    let (durability, loaded) = store.go_on(&server.shards, epoch, config.fsync)?;
-    let durability = Arc::new(durability);
+    let now = Moment::now();
+    let begun = store.go_on(&server.shards, epoch, config.fsync, now)?;
+    let durability = Arc::new(begun.durability);
     let settings = snapshot::Settings {
-        loaded,
+        loaded: begun.loaded,
         geo_bytes: config.geo_log_disk_bytes as u64,
+        piece_bytes: limits::PIECE_BYTES,
     };
     let shards = Arc::clone(&server.shards);
     if config.peers.is_empty() && !durability.is_filled() {
         // Nobody else has anything of it. If it cannot be written, the disk has said why.
-        let _ = durability.fill(&shards);
+        let _ = durability.fill(&shards, Moment::now());
     }
     let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);
     let snapshots = Arc::new(snapshots);

@@ -4,23 +4,36 @@
 //! still nobody's to ask, are handed the newest snapshot and the log from there on; then a segment
 //! of the new life is begun and synced. Only after that may anything be issued.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use crdt::Epoch;
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::datadir::{DataDir, DirError};
 use crate::durability::{Durability, Fsync, mark_after};
 use crate::limits;
 use crate::oplog::journal::{Journal, Life};
 use crate::oplog::record::{Owner, Stretch};
 use crate::oplog::recover::{newest_epoch, recover};
-use crate::oplog::recovered::{OpenError, Recovered, Replay};
+use crate::oplog::recovered::{Damage, OpenError, Recovered, Replay, Torn};
+use crate::oplog::segment;
 use crate::oplog::storage::{Disk, Storage};
 use crate::shards::Shards;
 use crate::snapshot::{self, Loaded, SnapshotError, Snapshots};
+
+/// A file that says that the directory is a copy of one that its region has gone on with: the
+/// node is filled up by others before it serves. Removed once the log says so.
+const RESTORED: &str = "restored";
+
+/// Says of a directory that it is a copy which is put back.
+pub fn say_restored(storage: &dyn Storage) -> io::Result<()> {
+    if !storage.list("")?.iter().any(|name| name == RESTORED) {
+        storage.create(RESTORED)?.sync()?;
+    }
+    storage.sync_folder("")
+}
 
 /// Why a data directory cannot be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +50,24 @@ pub enum StoreError {
     /// A new segment cannot be written.
     #[error("{path}: {error}")]
     Begin {
-        /// The folder of segments.
+        /// The folder of segments, or the file.
         path: String,
         /// What the system says.
         error: io::Error,
     },
+}
+
+/// A life that has begun, and what it found.
+#[derive(Debug)]
+pub struct Begun {
+    /// Where the log goes on.
+    pub durability: Durability,
+    /// The snapshot that it began with.
+    pub loaded: Option<Loaded>,
+    /// What a crash had left unfinished, and is cut off.
+    pub torn: Option<Torn>,
+    /// Shards that are out of service, for frames of their logs are missing.
+    pub damaged: BTreeMap<u16, Damage>,
 }
 
 /// A data directory that is ours.
@@ -49,6 +75,8 @@ pub enum StoreError {
 pub struct Store {
     storage: Arc<dyn Storage>,
     owner: Owner,
+    /// Bytes after which a segment of the log is left for the next.
+    segment_bytes: u64,
     /// Held as long as anything may be written.
     _dir: Option<DataDir>,
 }
@@ -59,6 +87,7 @@ impl Store {
         Self {
             storage: Arc::new(Disk::new(dir.path())),
             owner,
+            segment_bytes: limits::SEGMENT_BYTES,
             _dir: Some(dir),
         }
     }
@@ -68,19 +97,20 @@ impl Store {
         Arc::clone(&self.storage)
     }
 
-    /// Of a storage that nobody else has.
-    pub fn on(storage: Arc<dyn Storage>, owner: Owner) -> Self {
+    /// Of a storage that nobody else has, with segments of so many bytes.
+    pub fn on(storage: Arc<dyn Storage>, owner: Owner, segment_bytes: u64) -> Self {
         Self {
             storage,
             owner,
+            segment_bytes,
             _dir: None,
         }
     }
 
     /// The epoch of a life that begins now.
-    pub fn epoch(&self) -> Result<Epoch, StoreError> {
+    pub fn epoch(&self, now: Moment) -> Result<Epoch, StoreError> {
         let known = newest_epoch(&*self.storage, &self.owner)?;
-        Ok(Epoch(clock::now_ms().max(known.0 + 1)))
+        Ok(Epoch(now.wall_ms.max(known.0 + 1)))
     }
 
     /// Hands the shards what is there, and begins the life of this epoch.
@@ -89,12 +119,14 @@ impl Store {
         shards: &Shards,
         epoch: Epoch,
         fsync: Fsync,
-    ) -> Result<(Durability, Option<Loaded>), StoreError> {
+        now: Moment,
+    ) -> Result<Begun, StoreError> {
         let loaded = self.load(shards)?;
-        let now_ms = clock::now_ms();
+        let began_ns = clock::monotonic_ns();
+        let now_ms = now.wall_ms;
         let (mut ops, mut frames) = (0_u64, 0_u64);
         let from = loaded.map_or(0, |loaded| loaded.segment);
-        let recovered = recover(&*self.storage, &self.owner, from, &mut |what| match what {
+        let mut recovered = recover(&*self.storage, &self.owner, from, &mut |what| match what {
             Replay::From(shard, stretch) => {
                 shards.with(shard.into(), |shard| shard.restored(&stretch.ends));
             }
@@ -104,30 +136,40 @@ impl Store {
                 shards.with(frame.shard().into(), |shard| shard.replay(&frame, now_ms));
             }
         })?;
-        self.tell(&recovered, ops, frames, clock::now_ms() - now_ms);
-        let mark = recovered.mark;
+        self.tell(&recovered, ops, frames, elapsed_ms(began_ns));
+        let is_restored = self.is_restored()?;
+        recovered.is_filled &= !is_restored;
+        let (mark, torn) = (recovered.mark, recovered.torn.clone());
+        let damaged = recovered.damaged.clone();
         for (&shard, damage) in &recovered.damaged {
             shards.with(shard.into(), |shard| shard.damaged(&damage.to_string()));
         }
         let life = Life {
             epoch,
-            mark: mark_after(clock::now_ms(), mark),
-            segment_bytes: limits::SEGMENT_BYTES,
+            mark: mark_after(now_ms, mark),
+            segment_bytes: self.segment_bytes,
             snapshot: from,
         };
         let storage = Arc::clone(&self.storage);
         let journal = Journal::begin(storage, self.owner.clone(), recovered, life);
-        let journal = journal.map_err(|error| StoreError::Begin {
-            path: self.storage.path(crate::oplog::segment::FOLDER),
-            error,
-        })?;
+        let journal = journal.map_err(|error| self.begin_error(segment::FOLDER, error))?;
+        if is_restored {
+            // The head of the new segment says so from now on.
+            let removed = self.storage.remove(RESTORED);
+            removed.map_err(|error| self.begin_error(RESTORED, error))?;
+        }
         for index in 0..shards.count() {
             let of_shard = |stretches: &[Stretch]| stretches[index].clone();
             let stretches: VecDeque<Stretch> = journal.stretches().map(of_shard).collect();
             shards.with(index, |shard| shard.go_on(stretches, mark));
         }
-        let durability = Durability::new(journal, mark, shards.count(), fsync);
-        Ok((durability, loaded))
+        let durability = Durability::new(journal, mark, shards.count(), fsync, now);
+        Ok(Begun {
+            durability,
+            loaded,
+            torn,
+            damaged,
+        })
     }
 
     /// Snapshots of these shards from now on.
@@ -141,15 +183,27 @@ impl Store {
         Snapshots::new(storage, self.owner.clone(), shards, durability, settings)
     }
 
+    /// Whether the directory is a copy that was put back.
+    fn is_restored(&self) -> Result<bool, StoreError> {
+        let names = self.storage.list("");
+        let names = names.map_err(|error| self.begin_error("", error))?;
+        Ok(names.iter().any(|name| name == RESTORED))
+    }
+
+    fn begin_error(&self, name: &str, error: io::Error) -> StoreError {
+        let path = self.storage.path(name);
+        StoreError::Begin { path, error }
+    }
+
     /// Hands the shards the newest snapshot, if there is one.
     fn load(&self, shards: &Shards) -> Result<Option<Loaded>, StoreError> {
-        let began_ms = clock::now_ms();
+        let began_ns = clock::monotonic_ns();
         let loaded = snapshot::load(&*self.storage, &self.owner, &mut |shard, piece| {
             shards.with(shard.into(), |shard| shard.restore(piece))
         })?;
         if let Some(loaded) = loaded {
             let Loaded { segment, bytes, .. } = loaded;
-            let elapsed_ms = clock::now_ms() - began_ms;
+            let elapsed_ms = elapsed_ms(began_ns);
             tracing::info!(segment, bytes, elapsed_ms, "snapshot was read");
         }
         Ok(loaded)
@@ -177,4 +231,9 @@ impl Store {
         let segments = recovered.segments.len();
         tracing::info!(path, segments, frames, ops, elapsed_ms, "log was read");
     }
+}
+
+/// Milliseconds since a moment of the clock that never goes back.
+fn elapsed_ms(began_ns: u64) -> u64 {
+    (clock::monotonic_ns() - began_ns) / 1_000_000
 }

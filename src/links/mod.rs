@@ -18,7 +18,8 @@ use geo::net::{Accept, Ended, Handler, Reject, Transmit, Waker};
 use geo::proto::{self, Event, Fault, Lack, Link, LinkError, LinkState, Reach, Refill};
 use parking_lot::{Mutex, RwLock};
 
-use crate::clock;
+use crate::clock::{self, Moment};
+use crate::durability::Durability;
 use crate::membership::Membership;
 use crate::oplog::backlog::Backlog;
 use crate::proxy::{RegionState, Regions, Server, Waits};
@@ -50,7 +51,8 @@ impl Common {
     /// fails, the disk has said why, and it is tried again.
     fn serve(&self) {
         let disk = self.server.durability.get();
-        if disk.is_none_or(|disk| disk.fill(&self.server.shards).is_ok()) {
+        let fill = |disk: &Arc<Durability>| disk.fill(&self.server.shards, Moment::now());
+        if disk.is_none_or(|disk| fill(disk).is_ok()) {
             self.server.loading.end();
             self.members.look();
         }

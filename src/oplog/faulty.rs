@@ -3,6 +3,7 @@
 //!
 //! It remembers every step that was taken. A crash is a prefix of these and, of each step in it
 //! that nothing has made durable since, whether it has happened: whole, not at all, or a part.
+//! What was written before a sync that failed is never durable, whatever sync succeeds later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,14 @@ enum Step {
     Append(usize, u64, Vec<u8>),
     Truncate(usize, u64),
     Sync(usize),
+}
+
+/// A step, which of all it was, and which later one has made it durable.
+#[derive(Clone, Debug)]
+struct Taken {
+    number: usize,
+    step: Step,
+    durable_by: Option<usize>,
 }
 
 /// What has become of a step that nothing had made durable.
@@ -47,11 +56,33 @@ pub struct Trouble {
     pub append_fails: bool,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
+/// Files, by name.
+#[derive(Clone, Debug, Default)]
+struct Image {
     names: BTreeMap<String, usize>,
     files: Vec<Vec<u8>>,
-    steps: Vec<Step>,
+}
+
+/// What a sync makes durable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    File(usize),
+    Folder(String),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What is read.
+    now: Image,
+    /// What steps have come to that were durable when they were last forgotten.
+    base: Image,
+    /// Steps since then, and those before that were not durable.
+    steps: Vec<Taken>,
+    /// How many there were, and how many when some were forgotten.
+    taken: usize,
+    forgotten: usize,
+    /// By what would make them durable: the numbers of those that are not.
+    open: BTreeMap<Scope, Vec<usize>>,
     trouble: Trouble,
 }
 
@@ -70,13 +101,12 @@ impl std::fmt::Debug for FaultyDisk {
 impl FaultyDisk {
     /// How many steps were taken.
     pub fn steps(&self) -> usize {
-        self.inner.lock().steps.len()
+        self.inner.lock().taken
     }
 
     /// Of the first steps, those that nothing has made durable, and how many bytes each appends.
     pub fn unsynced(&self, steps: usize) -> Vec<(usize, usize)> {
         let inner = self.inner.lock();
-        let taken = &inner.steps[..steps];
         let bytes = |step: &Step| {
             if let Step::Append(_, _, bytes) = step {
                 bytes.len()
@@ -84,43 +114,75 @@ impl FaultyDisk {
                 0
             }
         };
-        let open = (0..steps).filter(|&at| !is_durable(taken, at));
-        open.map(|at| (at, bytes(&taken[at]))).collect()
+        let open = inner.first(steps).filter(|taken| !taken.is_durable(steps));
+        open.map(|taken| (taken.number, bytes(&taken.step)))
+            .collect()
     }
 
     /// What is found after a crash that came when so many steps had been taken. `fate` decides of
     /// each that was not durable.
+    ///
+    /// # Panics
+    ///
+    /// If some of what came later is forgotten.
     #[must_use]
     pub fn after_crash(&self, steps: usize, mut fate: impl FnMut(usize) -> Fate) -> Self {
         let inner = self.inner.lock();
-        let taken = &inner.steps[..steps];
-        let mut found = Inner {
-            files: vec![Vec::new(); inner.files.len()],
-            ..Inner::default()
-        };
-        for (at, step) in taken.iter().enumerate() {
-            let fate = if is_durable(taken, at) {
+        assert!(inner.forgotten <= steps, "what was there is forgotten");
+        let mut found = inner.base.clone();
+        for taken in inner.first(steps) {
+            let fate = if taken.is_durable(steps) {
                 Fate::Happened
             } else {
-                fate(at)
+                fate(taken.number)
             };
             if fate != Fate::Lost {
-                found.apply(step, fate);
+                found.apply(&taken.step, fate);
             }
         }
         // From here on it is durable: a later crash begins with it.
-        let names: Vec<(String, usize)> = found.names.clone().into_iter().collect();
-        for (name, file) in names {
-            let content = found.files[file].clone();
-            found.steps.push(Step::Create(name.clone(), file));
-            found.steps.push(Step::Append(file, 0, content));
-            found.steps.push(Step::Sync(file));
-            let folder = folder_of(&name).to_owned();
-            found.steps.push(Step::SyncFolder(folder));
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                base: found.clone(),
+                now: found,
+                ..Inner::default()
+            })),
         }
+    }
+
+    /// What is found after the process was killed when so many steps had been taken: all that it
+    /// had written is there, and what was not synced can still be lost.
+    #[must_use]
+    pub fn after_kill(&self, steps: usize) -> Self {
+        let inner = self.inner.lock();
+        let mut found = Inner {
+            now: inner.base.clone(),
+            base: inner.base.clone(),
+            taken: inner.steps.first().map_or(0, |taken| taken.number),
+            ..Inner::default()
+        };
+        for taken in inner.first(steps) {
+            found.taken = taken.number;
+            found.take(taken.step.clone());
+        }
+        found.taken = steps;
+        found.forgotten = inner.forgotten.min(steps);
         Self {
             inner: Arc::new(Mutex::new(found)),
         }
+    }
+
+    /// Forgets what a crash before now would leave, which has its cost.
+    pub fn forget(&self) {
+        let mut inner = self.inner.lock();
+        let Inner { base, steps, .. } = &mut *inner;
+        steps.retain(|taken| {
+            if taken.durable_by.is_some() {
+                base.apply(&taken.step, Fate::Happened);
+            }
+            taken.durable_by.is_none()
+        });
+        inner.forgotten = inner.taken;
     }
 
     /// Has things go wrong, or well again.
@@ -131,28 +193,45 @@ impl FaultyDisk {
     /// Changes a bit of a file.
     pub fn flip(&self, name: &str, bit: u64) {
         let mut inner = self.inner.lock();
-        let file = inner.names[name];
-        inner.files[file][(bit / 8) as usize] ^= 1 << (bit % 8);
+        let Inner { now, base, .. } = &mut *inner;
+        for image in [now, base] {
+            let file = image
+                .names
+                .get(name)
+                .and_then(|&file| image.files.get_mut(file));
+            if let Some(byte) = file.and_then(|file| file.get_mut((bit / 8) as usize)) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
     }
 
     /// The bytes of a file.
     pub fn content(&self, name: &str) -> Vec<u8> {
         let inner = self.inner.lock();
-        inner.files[inner.names[name]].clone()
+        inner.now.files[inner.now.names[name]].clone()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.inner.lock().now.bytes()
     }
 }
 
-/// Whether a later step among these has made one durable.
-fn is_durable(steps: &[Step], at: usize) -> bool {
-    let later = &steps[at + 1..];
-    match &steps[at] {
-        Step::Sync(_) | Step::SyncFolder(_) => true,
-        Step::Append(file, ..) | Step::Truncate(file, _) => later
-            .iter()
-            .any(|step| matches!(step, Step::Sync(synced) if synced == file)),
-        Step::Create(name, _) | Step::Rename(_, name) | Step::Remove(name) => later
-            .iter()
-            .any(|step| matches!(step, Step::SyncFolder(folder) if folder == folder_of(name))),
+impl Taken {
+    /// Whether it was when so many steps had been taken.
+    fn is_durable(&self, steps: usize) -> bool {
+        self.durable_by.is_some_and(|by| by < steps)
+    }
+}
+
+/// What would make a step durable; those that sync are when they return.
+fn scope(step: &Step) -> Option<Scope> {
+    match step {
+        Step::Sync(_) | Step::SyncFolder(_) => None,
+        Step::Append(file, ..) | Step::Truncate(file, _) => Some(Scope::File(*file)),
+        Step::Create(name, _) | Step::Rename(_, name) | Step::Remove(name) => {
+            Some(Scope::Folder(folder_of(name).to_owned()))
+        }
     }
 }
 
@@ -164,11 +243,12 @@ fn not_found(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{name}: not found"))
 }
 
-impl Inner {
+impl Image {
     fn apply(&mut self, step: &Step, fate: Fate) {
         match step {
             Step::Create(name, file) => {
                 self.names.insert(name.clone(), *file);
+                self.file(*file);
             }
             Step::Rename(from, to) => {
                 if let Some(file) = self.names.remove(from) {
@@ -179,7 +259,7 @@ impl Inner {
                 self.names.remove(name);
             }
             Step::Append(file, at, bytes) => {
-                let file = &mut self.files[*file];
+                let file = self.file(*file);
                 let (start, end) = (*at as usize, *at as usize + bytes.len());
                 if file.len() < end {
                     file.resize(end, 0);
@@ -190,32 +270,83 @@ impl Inner {
                 };
                 file[start..start + kept].copy_from_slice(&bytes[..kept]);
             }
-            Step::Truncate(file, bytes) => self.files[*file].truncate(*bytes as usize),
+            Step::Truncate(file, bytes) => self.file(*file).truncate(*bytes as usize),
             Step::Sync(_) | Step::SyncFolder(_) => {}
         }
     }
 
+    fn file(&mut self, file: usize) -> &mut Vec<u8> {
+        if self.files.len() <= file {
+            self.files.resize_with(file + 1, Vec::new);
+        }
+        &mut self.files[file]
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = |&file: &usize| self.files[file].len() as u64;
+        self.names.values().map(bytes).sum()
+    }
+}
+
+impl Inner {
+    /// Those of the first steps that are not forgotten.
+    fn first(&self, steps: usize) -> impl Iterator<Item = &Taken> {
+        self.steps
+            .iter()
+            .take_while(move |taken| taken.number < steps)
+    }
+
     fn take(&mut self, step: Step) {
-        self.apply(&step, Fate::Happened);
-        self.steps.push(step);
+        self.now.apply(&step, Fate::Happened);
+        let number = self.taken;
+        self.taken += 1;
+        let durable = match &step {
+            Step::Sync(file) => self.open.remove(&Scope::File(*file)),
+            Step::SyncFolder(folder) => self.open.remove(&Scope::Folder(folder.clone())),
+            Step::Create(..)
+            | Step::Rename(..)
+            | Step::Remove(_)
+            | Step::Append(..)
+            | Step::Truncate(..) => None,
+        };
+        for earlier in durable.unwrap_or_default() {
+            let at = self.steps.partition_point(|taken| taken.number < earlier);
+            self.steps[at].durable_by = Some(number);
+        }
+        let scope = scope(&step);
+        let durable_by = scope.is_none().then_some(number);
+        if let Some(scope) = scope {
+            self.open.entry(scope).or_default().push(number);
+        }
+        self.steps.push(Taken {
+            number,
+            step,
+            durable_by,
+        });
+    }
+
+    /// Syncs, or fails: then no later sync makes durable what this one was about.
+    fn sync(&mut self, step: Step, scope: &Scope) -> io::Result<()> {
+        if self.trouble.sync_fails {
+            self.open.remove(scope);
+            return Err(io::Error::other("the disk does not sync"));
+        }
+        self.take(step);
+        Ok(())
     }
 
     fn has_room(&self, more: usize) -> bool {
-        let used: usize = self
-            .names
-            .values()
-            .map(|&file| self.files[file].len())
-            .sum();
         self.trouble
             .room
-            .is_none_or(|room| (used + more) as u64 <= room)
+            .is_none_or(|room| self.now.bytes() + more as u64 <= room)
     }
 }
 
 impl Storage for FaultyDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let inner = self.inner.lock();
-        let names = inner.names.keys().filter(|name| folder_of(name) == folder);
+        let names = inner.now.names.keys();
+        let names = names.filter(|name| folder_of(name) == folder);
         Ok(names
             .map(|name| name.rsplit('/').next().unwrap_or(name).to_owned())
             .collect())
@@ -223,14 +354,13 @@ impl Storage for FaultyDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
         let mut inner = self.inner.lock();
-        if inner.names.contains_key(name) {
+        if inner.now.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         if inner.trouble.append_fails {
-            return Err(io::ErrorKind::Other.into());
+            return Err(io::Error::other("the disk does not write"));
         }
-        let file = inner.files.len();
-        inner.files.push(Vec::new());
+        let file = inner.now.files.len();
         inner.take(Step::Create(name.to_owned(), file));
         Ok(Arc::new(FaultyFile {
             disk: self.clone(),
@@ -240,7 +370,7 @@ impl Storage for FaultyDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
         let inner = self.inner.lock();
-        let &file = inner.names.get(name).ok_or_else(|| not_found(name))?;
+        let &file = inner.now.names.get(name).ok_or_else(|| not_found(name))?;
         Ok(Arc::new(FaultyFile {
             disk: self.clone(),
             file,
@@ -249,7 +379,7 @@ impl Storage for FaultyDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        if !inner.names.contains_key(from) {
+        if !inner.now.names.contains_key(from) {
             return Err(not_found(from));
         }
         inner.take(Step::Rename(from.to_owned(), to.to_owned()));
@@ -258,7 +388,7 @@ impl Storage for FaultyDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        if !inner.names.contains_key(name) {
+        if !inner.now.names.contains_key(name) {
             return Err(not_found(name));
         }
         inner.take(Step::Remove(name.to_owned()));
@@ -266,12 +396,9 @@ impl Storage for FaultyDisk {
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        let mut inner = self.inner.lock();
-        if inner.trouble.sync_fails {
-            return Err(io::ErrorKind::Other.into());
-        }
-        inner.take(Step::SyncFolder(folder.to_owned()));
-        Ok(())
+        let scope = Scope::Folder(folder.to_owned());
+        let step = Step::SyncFolder(folder.to_owned());
+        self.inner.lock().sync(step, &scope)
     }
 
     fn path(&self, name: &str) -> String {
@@ -287,13 +414,13 @@ struct FaultyFile {
 
 impl Stored for FaultyFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.inner.lock().files[self.file].len() as u64)
+        Ok(self.disk.inner.lock().now.files[self.file].len() as u64)
     }
 
     fn append(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.disk.inner.lock();
         if inner.trouble.append_fails {
-            return Err(io::ErrorKind::Other.into());
+            return Err(io::Error::other("the disk does not write"));
         }
         if !inner.has_room(bytes.len()) {
             // As a disk does, a part of it.
@@ -307,26 +434,20 @@ impl Stored for FaultyFile {
 
     fn read(&self, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let inner = self.disk.inner.lock();
-        let rest = inner.files[self.file]
+        let rest = inner.now.files[self.file]
             .get(at as usize..)
             .unwrap_or_default();
         Ok(rest[..rest.len().min(bytes)].to_vec())
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.disk
-            .inner
-            .lock()
-            .take(Step::Truncate(self.file, bytes));
+        let mut inner = self.disk.inner.lock();
+        inner.take(Step::Truncate(self.file, bytes));
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut inner = self.disk.inner.lock();
-        if inner.trouble.sync_fails {
-            return Err(io::ErrorKind::Other.into());
-        }
-        inner.take(Step::Sync(self.file));
-        Ok(())
+        let scope = Scope::File(self.file);
+        self.disk.inner.lock().sync(Step::Sync(self.file), &scope)
     }
 }

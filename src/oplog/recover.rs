@@ -262,7 +262,7 @@ impl Reading<'_> {
             }
             Record::Batch(batch) if 0 < offset && batch.offset == offset => {
                 self.found.mark = batch.mark;
-                self.found.is_filled |= batch.is_filled;
+                self.found.is_filled = batch.is_filled;
             }
             Record::Frame {
                 shard,
@@ -335,7 +335,7 @@ impl Reading<'_> {
         }
         self.found.epoch = self.found.epoch.max(head.epoch);
         self.found.mark = head.mark;
-        self.found.is_filled |= head.is_filled;
+        self.found.is_filled = head.is_filled;
         // What is not read is not known to be whole.
         let is_oldest = self.found.segments.is_empty() || head.number <= self.from;
         let name = segment::name(head.number);

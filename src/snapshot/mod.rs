@@ -17,6 +17,7 @@ mod tests;
 mod write;
 
 pub use read::{Loaded, SnapshotError, load};
+pub use write::Writing;
 
 use std::io;
 use std::sync::Arc;
@@ -26,13 +27,12 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::durability::Durability;
 use crate::limits;
 use crate::oplog::record::Owner;
 use crate::oplog::storage::Storage;
 use crate::shards::Shards;
-use write::Writing;
 
 /// Between two looks whether one is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub struct Settings {
     pub loaded: Option<Loaded>,
     /// Bytes of segments of the log that are kept for regions that lag.
     pub geo_bytes: u64,
+    /// Bytes of a piece, about.
+    pub piece_bytes: usize,
 }
 
 /// What is known of snapshots.
@@ -78,6 +80,7 @@ pub struct Snapshots {
     stops: AtomicBool,
     /// Bytes of segments that are kept for regions that lag.
     geo_bytes: u64,
+    piece_bytes: usize,
     /// Bytes of the log since the last snapshot at which one is due.
     due_bytes: AtomicU64,
     /// Wakes who waits for one to be finished.
@@ -100,6 +103,7 @@ impl Snapshots {
             shards,
             durability,
             geo_bytes: settings.geo_bytes,
+            piece_bytes: settings.piece_bytes,
             facts: Mutex::new(Facts {
                 bytes: loaded.bytes,
                 ..Facts::default()
@@ -197,15 +201,37 @@ impl Snapshots {
     }
 
     fn write(&self) -> io::Result<u64> {
-        let segment = self.durability.roll(&self.shards)?;
-        let mut writing = Writing::begin(Arc::clone(&self.storage), &self.owner, segment)?;
-        for index in 0..self.shards.count() {
-            if !self.shards.with(index, |shard| shard.is_in_service()) {
-                return Err(io::Error::other(format!("shard {index} is out of service")));
+        let mut writing = self.begin()?;
+        loop {
+            if self.stops.load(Ordering::Acquire) {
+                return Err(io::Error::other("the node stops"));
             }
-            writing.shard(&self.shards, index, || !self.stops.load(Ordering::Acquire))?;
+            let began = clock::monotonic();
+            let Some(bytes) = self.piece(&mut writing)? else {
+                return self.finish(writing, Moment::now());
+            };
+            // The rest of its time belongs to others.
+            let due = Duration::from_secs_f64(bytes as f64 / limits::SNAPSHOT_BYTES_PER_S);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
         }
-        let synced = self.durability.sync_now(&self.shards);
+    }
+
+    /// Begins one: the log goes on in a segment of its own. What the thread that writes them does,
+    /// as are the next three.
+    pub fn begin(&self) -> io::Result<Writing> {
+        let segment = self.durability.roll(&self.shards)?;
+        Writing::begin(Arc::clone(&self.storage), &self.owner, segment)
+    }
+
+    /// Writes the next piece. Returns its bytes, or `None` if all were written before.
+    pub fn piece(&self, writing: &mut Writing) -> io::Result<Option<usize>> {
+        writing.piece(&self.shards, self.piece_bytes)
+    }
+
+    /// Ends one: it is what the next start reads. Returns its bytes.
+    pub fn finish(&self, writing: Writing, now: Moment) -> io::Result<u64> {
+        let segment = writing.segment();
+        let synced = self.durability.sync_now(&self.shards, now);
         synced.map_err(|why| io::Error::other(why.to_string()))?;
         let bytes = writing.finish()?;
         self.durability.journal().snapshot_is(segment);
@@ -214,7 +240,7 @@ impl Snapshots {
     }
 
     /// Removes segments of the log that nobody needs, and those beyond the budget.
-    fn cut(&self) {
+    pub fn cut(&self) {
         if let Err(error) = self.durability.cut(&self.shards, self.geo_bytes) {
             tracing::warn!(%error, "a segment of the log is not removed");
         }

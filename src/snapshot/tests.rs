@@ -31,8 +31,9 @@ fn start(disk: &FaultyDisk) -> Result<Node, StoreError> {
         region,
         shards: SHARDS,
     };
-    let store = Store::on(Arc::new(disk.clone()), owner);
-    let epoch = store.epoch()?;
+    let store = Store::on(Arc::new(disk.clone()), owner, limits::SEGMENT_BYTES);
+    let now = Moment::now();
+    let epoch = store.epoch(now)?;
     let seed = Seed::from_text(b"test");
     let peers = Peers {
         members: BTreeSet::from([region]),
@@ -52,11 +53,12 @@ fn start(disk: &FaultyDisk) -> Result<Node, StoreError> {
         Shard::with_peers(identity, seed, 1, peers.clone())
     };
     let shards = Arc::new(Shards::new(seed, (0..SHARDS).map(shard).collect()));
-    let (durability, loaded) = store.go_on(&shards, epoch, Fsync::EverySecond)?;
-    let durability = Arc::new(durability);
+    let begun = store.go_on(&shards, epoch, Fsync::EverySecond, now)?;
+    let durability = Arc::new(begun.durability);
     let settings = Settings {
-        loaded,
+        loaded: begun.loaded,
         geo_bytes: 0,
+        piece_bytes: limits::PIECE_BYTES,
     };
     let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);
     let syncing = durability.start(Arc::clone(&shards)).expect("threads");
@@ -88,7 +90,7 @@ impl Node {
                 .expect("it is a list");
             txn.list_remove(key, 0..10);
         });
-        let synced = self.durability.sync_now(&self.shards);
+        let synced = self.durability.sync_now(&self.shards, Moment::now());
         synced.expect("the disk works");
     }
 
@@ -128,26 +130,19 @@ fn a_start_from_a_snapshot_and_the_log_since_is_as_one_from_the_log() {
     let disk = FaultyDisk::default();
     let node = start(&disk).expect("it starts");
     node.write(0);
-    let mut writing = {
-        let segment = node.durability.roll(&node.shards).expect("it rolls");
-        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-        Writing::begin(storage, &node.snapshots.owner, segment).expect("there is room")
-    };
+    let mut writing = node.snapshots.begin().expect("there is room");
     // Writes between any two pieces.
-    let round = std::cell::Cell::new(1);
-    for index in 0..node.shards.count() {
-        let goes_on = || {
-            node.write(round.replace(round.get() + 1));
-            true
-        };
-        writing
-            .shard(&node.shards, index, goes_on)
-            .expect("there is room");
+    let mut round = 1;
+    while let Some(bytes) = node.snapshots.piece(&mut writing).expect("there is room") {
+        assert!(0 < bytes);
+        node.write(round);
+        round += 1;
     }
-    assert!(3 < round.get(), "there were several pieces");
-    node.write(round.get());
-    writing.finish().expect("there is room");
-    node.write(round.get() + 1);
+    assert!(3 < round, "there were several pieces");
+    node.write(round);
+    let finished = node.snapshots.finish(writing, Moment::now());
+    finished.expect("there is room");
+    node.write(round + 1);
     let wanted = node.digests();
     let left = crash(&disk);
     let again = start(&left).expect("it starts");

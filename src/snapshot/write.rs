@@ -1,11 +1,11 @@
-//! Writing a snapshot while the node serves: a piece at a time, and none faster than the rate.
+//! Writing a snapshot while the node serves: a piece at a time.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+
+use crdt::Cursor;
 
 use super::format::{self, Record};
-use crate::clock;
 use crate::limits;
 use crate::oplog::record::Owner;
 use crate::oplog::storage::{Storage, Stored};
@@ -13,12 +13,14 @@ use crate::shards::Shards;
 
 /// A snapshot that is being written; its file is removed if it is not finished.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub struct Writing {
     storage: Arc<dyn Storage>,
     segment: u64,
     file: Arc<dyn Stored>,
     bytes: u64,
     pieces: u64,
+    /// The shard whose turn it is, and from where on, if it has begun.
+    next: (usize, Option<Cursor>),
     /// Bytes that are not synced.
     unsynced: u64,
     is_finished: bool,
@@ -39,6 +41,7 @@ impl Writing {
             file,
             bytes: 0,
             pieces: 0,
+            next: (0, None),
             unsynced: 0,
             is_finished: false,
         };
@@ -46,31 +49,33 @@ impl Writing {
         Ok(writing)
     }
 
-    /// Writes what a shard holds. `goes_on` is asked before each piece.
-    pub(super) fn shard(
-        &mut self,
-        shards: &Shards,
-        index: usize,
-        goes_on: impl Fn() -> bool,
-    ) -> io::Result<()> {
-        let mut cursor = shards.with(index, |shard| Some(shard.state().walk()));
-        while let Some(from) = cursor.take() {
-            if !goes_on() {
-                return Err(io::Error::other("the node stops"));
-            }
-            let began = clock::monotonic();
-            let (piece, rest) = shards.with(index, |shard| {
-                shard.snapshot_piece(from, limits::PIECE_BYTES)
-            });
-            let bytes = piece.len();
-            self.pieces += 1;
-            self.put(&Record::Piece(index as u16, piece))?;
-            cursor = rest;
-            // The rest of its time belongs to others.
-            let due = Duration::from_secs_f64(bytes as f64 / limits::SNAPSHOT_BYTES_PER_S);
-            std::thread::sleep(due.saturating_sub(began.elapsed()));
+    /// The segment that goes on from it.
+    pub(super) const fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Writes the next piece, of so many bytes about. Returns its bytes, or `None` if all shards
+    /// have been walked.
+    pub(super) fn piece(&mut self, shards: &Shards, bytes: usize) -> io::Result<Option<usize>> {
+        let (index, from) = (self.next.0, self.next.1.take());
+        if shards.count() <= index {
+            return Ok(None);
         }
-        Ok(())
+        let (piece, rest) = shards.with(index, |shard| {
+            if !shard.is_in_service() {
+                return Err(io::Error::other(format!("shard {index} is out of service")));
+            }
+            let from = from.unwrap_or_else(|| shard.state().walk());
+            Ok(shard.snapshot_piece(from, bytes))
+        })?;
+        let bytes = piece.len();
+        self.pieces += 1;
+        self.put(&Record::Piece(index as u16, piece))?;
+        self.next = match rest {
+            Some(rest) => (index, Some(rest)),
+            None => (index + 1, None),
+        };
+        Ok(Some(bytes))
     }
 
     /// Ends it: from now on it is the newest. Everything that it shows has to be safe in the log.

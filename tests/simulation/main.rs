@@ -17,6 +17,8 @@
 //! threads as there are cores; `MERIDIAN_SIM_SEED=7` runs one.
 
 mod commands;
+mod disk;
+mod history;
 #[expect(dead_code, reason = "the laws of crdt ask it for more")]
 #[path = "../../crdt/tests/replicas/model/mod.rs"]
 mod model;

@@ -1,7 +1,10 @@
 //! Scenarios that broke earlier drafts, step by step.
 
+use std::sync::Arc;
+
 use crdt::{Attached, Deadline, Epoch, Number, Origin, Seed, Time};
 use geo::proto::Offer;
+use meridian::oplog::Budget;
 use meridian::shard::Shard;
 
 use geo::proto::DeliveryConfig;
@@ -17,7 +20,8 @@ fn shard(own: u8, seed: Seed) -> Shard {
         inbox_bytes_max: 1 << 20,
         max_clock_drift_ms: 1 << 40,
     };
-    replica::shard(0, seed, 1, config)
+    let budget = Arc::new(Budget::new(1 << 20));
+    replica::shard(0, seed, 1, config, &budget, false)
 }
 
 /// Everything that one has written arrives at the other.

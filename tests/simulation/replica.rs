@@ -4,14 +4,21 @@
 //! order, without a gap, each once and after what it had seen. They are applied to the reference
 //! model, too, which the shard's state must agree with at any moment.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::DerefMut;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crdt::{FactId, Frame, Kind, Region, Seed, State, Time, Version};
+use crdt::{Epoch, FactId, Frame, Kind, Origin, Region, Seed, State, Time, Version};
 use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer, Refusal};
+use meridian::durability::Durability;
 use meridian::oplog::Budget;
+use meridian::oplog::backlog::{Backlog, Old};
 use meridian::shard::{Identity, Peers, Shard};
 use meridian::shards::Shards;
 
+use super::history::History;
 use super::model::look::Look;
 use super::model::{Model, Place};
 use super::rare;
@@ -21,47 +28,122 @@ use super::tally::Tally;
 /// slots, and looking at all of them is cheap.
 pub(super) const SHARDS: u16 = 1_024;
 
+/// Bytes of the log in memory where nothing goes to disk: all of it.
+const UNBOUNDED: u64 = 1 << 30;
+
 /// See the module.
 pub(super) struct Replica {
-    pub(super) shard: Shard,
+    shards: Arc<Shards>,
+    /// Which of these it is.
+    index: usize,
+    number: u16,
+    /// Where its log goes, if it goes to disk.
+    disk: Option<Arc<Durability>>,
+    /// What links read of that, and what is looked at here.
+    sent: Backlog,
+    seen: Backlog,
     /// Up to where the log was looked at.
     cursor: u64,
     /// The last op in the log of each origin that ever was.
-    pub(super) held: Version,
+    held: Version,
+    /// What it has told the others that it keeps.
+    pub(super) told: BTreeMap<Origin, Time>,
+    history: Rc<RefCell<History>>,
     model: Model,
-    /// How many origins were seen to be closed.
-    pub(super) closed: u64,
+    /// Below which epochs origins were seen to be closed.
+    pub(super) closed: BTreeMap<Region, Epoch>,
     pub(super) tally: Tally,
 }
 
 impl Replica {
-    pub(super) fn new(number: u16, seed: Seed, chance: u64, config: DeliveryConfig) -> Self {
+    /// An empty one, without a disk.
+    pub(super) fn new(
+        number: u16,
+        seed: Seed,
+        chance: u64,
+        config: DeliveryConfig,
+        history: Rc<RefCell<History>>,
+    ) -> Self {
+        let budget = Arc::new(Budget::new(UNBOUNDED));
+        let shard = shard(number, seed, chance, config, &budget, false);
+        let shards = Arc::new(Shards::new(seed, vec![shard]));
+        Self::of(shards, 0, number, None, history)
+    }
+
+    /// A shard of a node that has started from its disk: with all that it says that it holds.
+    pub(super) fn on_disk(
+        number: u16,
+        shards: Arc<Shards>,
+        disk: Arc<Durability>,
+        history: Rc<RefCell<History>>,
+    ) -> Self {
+        let index = number.into();
+        let mut new = Self::of(shards, index, number, Some(disk), history);
+        let held = new.shard().delivery().applied_ops();
+        new.held = held;
+        // What it was started from is kept.
+        new.told = new.held.iter().collect();
+        new.model = new.history.borrow().model(number, &new.held);
+        if let Some(disk) = &new.disk {
+            new.cursor = disk.journal().next(number);
+        }
+        new
+    }
+
+    fn of(
+        shards: Arc<Shards>,
+        index: usize,
+        number: u16,
+        disk: Option<Arc<Durability>>,
+        history: Rc<RefCell<History>>,
+    ) -> Self {
         Self {
-            shard: shard(number, seed, chance, config),
+            shards,
+            index,
+            number,
+            disk,
+            sent: Backlog::default(),
+            seen: Backlog::default(),
             cursor: 0,
             held: Version::new(),
+            told: BTreeMap::new(),
+            history,
             model: Model::default(),
-            closed: 0,
+            closed: BTreeMap::new(),
             tally: Tally::default(),
         }
     }
 
-    /// Looks at what is new in the log.
-    pub(super) fn observe(&mut self) {
-        assert!(self.shard.is_in_service(), "something has panicked");
+    /// The shard, locked.
+    pub(super) fn shard(&self) -> impl DerefMut<Target = Shard> + '_ {
+        self.shards.lock(self.index)
+    }
+
+    /// Looks at what is new in the log. Returns whether that is all that was applied: not where
+    /// something waits to be written to the disk and is not in memory any more.
+    pub(super) fn observe(&mut self) -> bool {
+        assert!(self.shard().is_in_service(), "something has panicked");
         loop {
-            match self
-                .shard
-                .log_next(self.cursor, |_| true)
-                .unwrap_or(Next::Behind)
-            {
+            let next = self.shard().log_next(self.cursor, |_| true);
+            let next = next.unwrap_or_else(|| {
+                next_on_disk(
+                    &mut self.seen,
+                    self.disk.as_deref(),
+                    self.number,
+                    self.cursor,
+                    &mut |_| true,
+                )
+            });
+            match next {
                 Next::Frame(frame, next) => {
                     self.cursor = next;
                     self.check_frame(&frame);
                 }
                 Next::End(next) => {
                     self.cursor = next;
-                    return;
+                    let applied = self.shard().delivery().applied_ops();
+                    let mut applied = applied.iter();
+                    return applied.all(|(origin, time)| time <= self.held.get(origin));
                 }
                 Next::Behind => panic!("the log has dropped what nobody has looked at"),
             }
@@ -69,6 +151,7 @@ impl Replica {
     }
 
     fn check_frame(&mut self, frame: &Frame) {
+        self.history.borrow_mut().note(frame);
         let origin = frame.origin();
         let before = self.held.get(origin);
         assert!(frame.prev() <= before, "a gap before ops of {origin}");
@@ -76,7 +159,7 @@ impl Replica {
         let is_new = |op: &crdt::Op<'_>| before < op.stamp.time;
         for op in frame.iter().filter(is_new) {
             for (other, time) in op.deps.iter() {
-                let is_closed = other.epoch < self.shard.version().floor(other.region);
+                let is_closed = other.epoch < self.floor(other.region);
                 assert!(
                     time <= self.held.get(other) || is_closed,
                     "{} is applied before what it had seen of {other}",
@@ -96,6 +179,10 @@ impl Replica {
         }
     }
 
+    fn floor(&self, region: Region) -> Epoch {
+        self.shard().version().floor(region)
+    }
+
     /// The last op held of each origin that ever was.
     pub(super) fn held(&mut self) -> &Version {
         self.observe();
@@ -104,35 +191,35 @@ impl Replica {
 
     /// What readers see of some keys.
     pub(super) fn looks(&self, names: &[Vec<u8>], now_ms: u64) -> Vec<Look> {
-        looks(self.shard.state(), names, now_ms)
+        looks(self.shard().state(), names, now_ms)
     }
 
     /// Compares what readers see with what the model says.
     pub(super) fn check_model(&mut self, names: &[Vec<u8>], now_ms: u64) {
-        self.observe();
+        if !self.observe() {
+            return;
+        }
         for moment in [0, now_ms, now_ms + 1_000] {
             for (name, look) in names.iter().zip(self.looks(names, moment)) {
                 let expected = self.model.look(name, moment);
                 let name = String::from_utf8_lossy(name);
-                let origin = self.shard.origin();
+                let origin = self.shard().origin();
                 assert_eq!(
                     look, expected,
                     "{origin} and the model: {name} at {moment} ms"
                 );
             }
         }
-        assert_eq!(
-            self.shard.state().len(),
-            self.model.len(),
-            "keys are counted"
-        );
+        let keys = self.shard().state().len();
+        assert_eq!(keys, self.model.len(), "keys are counted");
         self.note_collected(names);
     }
 
     /// What the model still knows and the state has dropped or folded: it was stable. And keys of
     /// several types.
     fn note_collected(&mut self, names: &[Vec<u8>]) {
-        let state = self.shard.state();
+        let shard = self.shards.lock(self.index);
+        let state = shard.state();
         let kinds = [
             Kind::String,
             Kind::Hash,
@@ -145,7 +232,7 @@ impl Replica {
             let is_mixed = 1 < kinds.iter().filter(existing).count();
             self.tally.add("key: several types", is_mixed.into());
             let key = state.seed().key(name);
-            let survey = state.survey(&key, self.shard.origin());
+            let survey = state.survey(&key, shard.origin());
             let edits = self.model.edits(name).len();
             let is_folded = 0 < edits && survey.edit_bytes == 0;
             self.tally.add("string: edit folded", is_folded.into());
@@ -163,21 +250,27 @@ impl Replica {
         }
     }
 
-    /// The frames of the log.
-    pub(super) fn log(&mut self) -> Vec<Frame> {
+    /// The frames of the log in memory.
+    fn log(&mut self) -> Vec<Frame> {
         let (mut frames, mut position) = (Vec::new(), 0);
-        while let Some(Next::Frame(frame, next)) = self.shard.log_next(position, |_| true) {
+        loop {
+            let next = self.shard().log_next(position, |_| true);
+            let Some(Next::Frame(frame, next)) = next else {
+                return frames;
+            };
             frames.push(frame);
             position = next;
         }
-        frames
     }
 
-    /// The state that results from applying the log anew.
+    /// The state that results from applying the log anew, where it is whole.
     pub(super) fn replay(&mut self) -> State {
-        let old = self.shard.state();
-        let first = old.slots().next().expect("a shard has slots");
-        let (seed, slots) = (*old.seed(), old.slots().count() as u16);
+        let (seed, first, slots) = {
+            let shard = self.shard();
+            let old = shard.state();
+            let first = old.slots().next().expect("a shard has slots");
+            (*old.seed(), first, old.slots().count() as u16)
+        };
         let mut state = State::new(seed, first, slots, false);
         let mut held = Version::new();
         for frame in self.log() {
@@ -215,6 +308,9 @@ impl Replica {
     }
 
     fn note_relay(&mut self, from: Region, owner: Region) {
+        let is_lost = self.disk.is_some() && self.shard().origin().region == owner;
+        let what = "disk: lost op comes from others";
+        self.tally.add(what, is_lost.into());
         let is_third = from != owner;
         self.tally
             .add("delivery: from a third region", is_third.into());
@@ -222,37 +318,65 @@ impl Replica {
 }
 
 impl geo::testing::Replica for Replica {
-    fn delivery(&mut self) -> &mut Delivery {
-        self.shard.delivery()
+    fn delivery(&mut self, run: &mut dyn FnMut(&mut Delivery)) {
+        run(self.shard().delivery());
     }
 
     fn heartbeat(&mut self, time: Time) -> Heartbeat {
-        self.shard.heartbeat(time)
+        let heartbeat = self.shard().heartbeat(time);
+        for (origin, time) in heartbeat.kept.iter().flat_map(Version::iter) {
+            let told = self.told.entry(origin).or_default();
+            *told = time.max(*told);
+        }
+        heartbeat
     }
 
     fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
         let owner = frame.origin().region;
-        let answer = self.shard.offer(frame, from, now_ms);
+        let answer = self.shard().offer(frame, from, now_ms);
+        if let Some(disk) = &self.disk {
+            disk.nudge();
+        }
         self.note(from, owner, &answer);
         answer
     }
 
     fn heard(&mut self, heartbeat: Heartbeat, from: Region, now_ms: u64) {
-        self.shard.heard(heartbeat, from, now_ms);
+        self.shard().heard(heartbeat, from, now_ms);
     }
 
     fn start(&mut self, region: Region, applied: &Version) -> Option<u64> {
-        self.shard.log_start(region, applied)
+        self.shard().log_start(region, applied)
     }
 
     fn next_frame(&mut self, position: u64, wanted: &mut dyn FnMut(&Frame) -> bool) -> Next {
-        self.shard
-            .log_next(position, wanted)
-            .unwrap_or(Next::Behind)
+        let in_memory = self.shard().log_next(position, &mut *wanted);
+        in_memory.unwrap_or_else(|| {
+            self.tally.count("disk: link reads old frames");
+            let disk = self.disk.as_deref();
+            next_on_disk(&mut self.sent, disk, self.number, position, wanted)
+        })
     }
 
     fn pending(&mut self, peer: Region, applied: &Version) -> u64 {
-        self.shard.log_pending(peer, applied)
+        self.shard().log_pending(peer, applied)
+    }
+}
+
+/// The next frame of those that have been dropped from memory.
+fn next_on_disk(
+    backlog: &mut Backlog,
+    disk: Option<&Durability>,
+    number: u16,
+    position: u64,
+    wanted: &mut dyn FnMut(&Frame) -> bool,
+) -> Next {
+    let disk = disk.expect("nothing is dropped without a disk");
+    let old = backlog.next(|| disk.journal(), number, position, wanted);
+    match old.expect("what is read is whole") {
+        Old::Frame(frame, next) => Next::Frame(frame, next),
+        Old::End(next) | Old::Further(next) => Next::End(next),
+        Old::Gone => Next::Behind,
     }
 }
 
@@ -265,7 +389,14 @@ pub(super) fn looks(state: &State, names: &[Vec<u8>], now_ms: u64) -> Vec<Look> 
 }
 
 /// A shard of the simulated database.
-pub(super) fn shard(number: u16, seed: Seed, chance: u64, config: DeliveryConfig) -> Shard {
+pub(super) fn shard(
+    number: u16,
+    seed: Seed,
+    chance: u64,
+    config: DeliveryConfig,
+    budget: &Arc<Budget>,
+    on_disk: bool,
+) -> Shard {
     let (first, slots) = Shards::slots_of(number, SHARDS);
     let identity = Identity {
         number,
@@ -277,8 +408,8 @@ pub(super) fn shard(number: u16, seed: Seed, chance: u64, config: DeliveryConfig
     let peers = Peers {
         members: config.members,
         clock_drift_max_ms: config.max_clock_drift_ms,
-        budget: Arc::new(Budget::new(1 << 30)),
-        on_disk: false,
+        budget: Arc::clone(budget),
+        on_disk,
     };
     Shard::with_peers(identity, seed, chance, peers)
 }

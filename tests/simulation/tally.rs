@@ -19,6 +19,20 @@ pub(super) const FAULTS: &[&str] = &[
     "traffic: frame doubled",
     "traffic: of a life that has ended",
     "disk: log of an old life returns",
+    "disk: node killed",
+    "disk: node stopped in order",
+    "disk: power lost",
+    "disk: power lost, and all that was not synced",
+    "disk: all regions at once",
+    "disk: crash while it is written",
+    "disk: crash in a snapshot",
+    "disk: crash in a start",
+    "disk: old copy put back",
+    "disk: lost as a whole",
+    "disk: bit flipped",
+    "disk: writes fail",
+    "disk: syncs fail",
+    "disk: full",
 ];
 
 /// What is rarely met. The same holds for these.
@@ -60,6 +74,21 @@ pub(super) const PATHS: &[&str] = &[
     "key: deadline dropped",
     "key: removed when past its deadline",
     "state: drained to nothing",
+    "disk: reply waits for a sync",
+    "disk: reply waits for the mark of the clock",
+    "disk: write refused",
+    "disk: unsynced ops lost",
+    "disk: torn tail cut",
+    "disk: lost op comes from others",
+    "disk: snapshot finished",
+    "disk: start from a snapshot",
+    "disk: start from the log, in spite of a snapshot",
+    "disk: start shows what the last life did",
+    "disk: segment of the log cut",
+    "disk: link reads old frames",
+    "disk: flipped bit found in the log",
+    "disk: flipped bit found in a snapshot",
+    "disk: flipped bit does no harm",
 ];
 
 /// See the module.

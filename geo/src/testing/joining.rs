@@ -74,7 +74,7 @@ impl<R: Replica> Net<R> {
             .roster
             .note(region(id), &name(region(id)), &[], Stage::Joining);
         own.expect("a name of ours is one");
-        let node = self.node(region(id), Epoch(1), 0, record);
+        let node = self.node(region(id), Epoch(1), 0, record, None);
         self.nodes.insert(region(id), node);
         self.link_up();
     }
@@ -88,7 +88,7 @@ impl<R: Replica> Net<R> {
         let newest = node
             .shards
             .iter_mut()
-            .map(|shard| shard.delivery().newest_epoch(region(id)));
+            .map(|shard| shard.ask(|delivery| delivery.newest_epoch(region(id))));
         let newest = newest.flatten().max().unwrap_or_default();
         let name = name(region(id));
         let forgotten = node
@@ -160,7 +160,9 @@ impl<R: Replica> Net<R> {
         let others: BTreeSet<Region> = node.record.roster.ids();
         for &other in others.iter().filter(|&&other| other != at) {
             for shard in &mut node.shards {
-                shard.delivery().admit(other);
+                shard.delivery(&mut |delivery| {
+                    delivery.admit(other);
+                });
             }
             if !node.links.contains_key(&other) {
                 node.reach.down(other, self.now);
@@ -172,7 +174,7 @@ impl<R: Replica> Net<R> {
             }
             let shards = node.shards.iter_mut();
             let below = shards
-                .map(|shard| shard.delivery().exclude(id, ended))
+                .map(|shard| shard.ask(|delivery| delivery.exclude(id, ended)))
                 .max();
             node.record.roster.end(id, below.unwrap_or(ended));
         }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use crdt::{Epoch, Origin, Region};
 
 use crate::proto::{
-    Accept, Config, Delivery, DeliveryConfig, Event, Instant, Link, RETRY_AFTER, Reach, Shards,
-    Span, Transmit,
+    Accept, Config, DeliveryConfig, Event, Instant, Link, RETRY_AFTER, Reach, Shards, Span,
+    Transmit,
 };
 pub use chance::Chance;
 use joining::Record;
@@ -115,7 +115,7 @@ impl<R: Replica> Net<R> {
         for id in 1..=setup.regions {
             let founders = (1..=setup.regions).map(region);
             let record = Record::founding(founders);
-            let node = net.node(region(id), Epoch(1), 0, record);
+            let node = net.node(region(id), Epoch(1), 0, record, None);
             net.nodes.insert(region(id), node);
             for other in 1..id {
                 let pair = (region(other), region(id));
@@ -125,18 +125,22 @@ impl<R: Replica> Net<R> {
         net
     }
 
-    fn node(&mut self, own: Region, epoch: Epoch, skew_ms: i64, record: Record) -> Node<R> {
+    fn node(
+        &mut self,
+        own: Region,
+        epoch: Epoch,
+        skew_ms: i64,
+        record: Record,
+        shards: Option<Vec<R>>,
+    ) -> Node<R> {
         let setup = self.setup;
         let members: BTreeSet<Region> = record.roster.ids();
-        let delivery = DeliveryConfig {
-            own: Origin::new(own, epoch),
-            members: members.clone(),
-            inbox_bytes_max: 4 * setup.bytes_max,
-            max_clock_drift_ms: 500,
-        };
-        let make = &mut self.make;
-        let shard = |number| make(number, delivery.clone());
-        let shards = (0..setup.shards).map(shard).collect();
+        let shards = shards.unwrap_or_else(|| {
+            let config = setup.delivery(Origin::new(own, epoch), members.clone());
+            let make = &mut self.make;
+            let shard = |number| make(number, config.clone());
+            (0..setup.shards).map(shard).collect()
+        });
         let others: Vec<Region> = members
             .iter()
             .copied()
@@ -193,18 +197,26 @@ impl<R: Replica> Net<R> {
 
     /// A region crashes and comes up empty, under the next epoch. Returns what it had.
     pub fn restart(&mut self, at: u8) -> Vec<R> {
+        let node = self.nodes.get(&region(at)).expect("a region of the net");
+        let epoch = Epoch(node.epoch.0 + 1);
+        self.restart_with(at, epoch, None)
+    }
+
+    /// A region crashes and comes up under this epoch: with these shards, or with empty ones.
+    /// Returns what it had.
+    pub fn restart_with(&mut self, at: u8, epoch: Epoch, shards: Option<Vec<R>>) -> Vec<R> {
         let own = region(at);
-        let (epoch, skew_ms, record) = {
+        let (skew_ms, record) = {
             let node = self.nodes.get(&own).expect("a region of the net");
-            (Epoch(node.epoch.0 + 1), node.skew_ms, node.record.kept())
+            (node.skew_ms, node.record.kept())
         };
-        let node = self.node(own, epoch, skew_ms, record);
+        let node = self.node(own, epoch, skew_ms, record, shards);
         self.put(own, node)
     }
 
     /// A region comes up with nothing, under this epoch and with this record.
     fn replace(&mut self, at: u8, epoch: Epoch, record: Record) {
-        let node = self.node(region(at), epoch, 0, record);
+        let node = self.node(region(at), epoch, 0, record, None);
         self.put(region(at), node);
     }
 
@@ -288,9 +300,18 @@ impl<R: Replica> Net<R> {
             .map(move |node| &node.shards[usize::from(number)])
     }
 
-    /// What a shard of a region knows of deliveries.
-    pub fn delivery(&mut self, at: u8, shard: u16) -> &mut Delivery {
-        self.shard(at, shard).0.delivery()
+    /// The epoch of a region.
+    pub fn epoch(&self, at: u8) -> Epoch {
+        self.nodes
+            .get(&region(at))
+            .expect("a region of the net")
+            .epoch
+    }
+
+    /// A region's wall clock in milliseconds.
+    pub fn now_ms(&self, at: u8) -> u64 {
+        let node = self.nodes.get(&region(at)).expect("a region of the net");
+        node.now_ms(self.now)
     }
 
     /// Runs with a region's link to a peer, its shards, and the time.

@@ -88,8 +88,8 @@ impl Remembering {
 }
 
 impl Replica for Remembering {
-    fn delivery(&mut self) -> &mut Delivery {
-        &mut self.delivery
+    fn delivery(&mut self, run: &mut dyn FnMut(&mut Delivery)) {
+        run(&mut self.delivery);
     }
 
     fn heartbeat(&mut self, time: Time) -> Heartbeat {
@@ -146,6 +146,11 @@ impl Net<Remembering> {
     pub fn write(&mut self, at: u8, shard: u16) -> Stamp {
         let (shard, now_ms) = self.shard(at, shard);
         shard.write(now_ms)
+    }
+
+    /// What a shard of a region knows of deliveries.
+    pub fn delivery(&mut self, at: u8, shard: u16) -> &mut Delivery {
+        &mut self.shard(at, shard).0.delivery
     }
 
     /// A region's logs hold no more frames than this from now on.

@@ -8,8 +8,15 @@ use crate::proto::{Delivery, Heartbeat, Next, Offer, Reach, Roster, Shards};
 /// A region's copy of a shard, as a net drives it. Each method is the one of [`Shards`] with that
 /// name, of one shard.
 pub trait Replica {
-    /// What it knows of deliveries.
-    fn delivery(&mut self) -> &mut Delivery;
+    /// Runs with what it knows of deliveries.
+    fn delivery(&mut self, run: &mut dyn FnMut(&mut Delivery));
+
+    /// The same, and what comes of it.
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut Delivery) -> T) -> T {
+        let (mut ask, mut answer) = (Some(ask), None);
+        self.delivery(&mut |delivery| answer = ask.take().map(|ask| ask(delivery)));
+        answer.expect("it was run")
+    }
 
     /// See [`Shards::heartbeat`].
     fn heartbeat(&mut self, time: Time) -> Heartbeat;
@@ -66,7 +73,7 @@ impl<R: Replica> Shards for View<'_, R> {
     }
 
     fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {
-        run(self.at(shard).delivery());
+        self.at(shard).delivery(run);
     }
 
     fn heartbeat(&mut self, shard: u16, time: Time) -> Heartbeat {

@@ -1,5 +1,11 @@
 //! What a net is made of, and what it counts.
 
+use std::collections::BTreeSet;
+
+use crdt::{Origin, Region};
+
+use crate::proto::DeliveryConfig;
+
 /// What a net is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -35,6 +41,16 @@ impl Setup {
             loss_percent: 1,
             double_percent: 0,
             bytes_max,
+        }
+    }
+
+    /// What a shard whose ops this origin issues knows of its database, of these regions.
+    pub const fn delivery(&self, own: Origin, members: BTreeSet<Region>) -> DeliveryConfig {
+        DeliveryConfig {
+            own,
+            members,
+            inbox_bytes_max: 4 * self.bytes_max,
+            max_clock_drift_ms: 500,
         }
     }
 }

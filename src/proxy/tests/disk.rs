@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crdt::{Epoch, Origin, Region, Time};
 
 use super::*;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::durability::{Fsync, Syncing};
 use crate::limits;
 use crate::oplog::Budget;
@@ -15,7 +15,7 @@ use crate::oplog::journal::{Journal, Life};
 use crate::oplog::record::Owner;
 use crate::oplog::recover::recover;
 use crate::shard::Peers;
-use crate::store::Store;
+use crate::store::{Store, say_restored};
 
 fn owner() -> Owner {
     Owner {
@@ -35,8 +35,9 @@ fn latest(server: &Server) -> Time {
 fn node_on(disk: &FaultyDisk, fsync: Fsync) -> (Arc<Server>, SocketAddr, Syncing) {
     let owner = owner();
     let region = owner.region;
-    let store = Store::on(Arc::new(disk.clone()), owner);
-    let epoch = store.epoch().unwrap();
+    let store = Store::on(Arc::new(disk.clone()), owner, limits::SEGMENT_BYTES);
+    let now = Moment::now();
+    let epoch = store.epoch(now).unwrap();
     let peers = Peers {
         members: BTreeSet::from([region]),
         clock_drift_max_ms: 0,
@@ -48,7 +49,8 @@ fn node_on(disk: &FaultyDisk, fsync: Fsync) -> (Arc<Server>, SocketAddr, Syncing
         Origin::new(region, epoch),
         |identity, seed| Shard::with_peers(identity, seed, 1, peers.clone()),
         |server| {
-            let durability = Arc::new(store.go_on(&server.shards, epoch, fsync).unwrap().0);
+            let begun = store.go_on(&server.shards, epoch, fsync, now).unwrap();
+            let durability = Arc::new(begun.durability);
             syncing = Some(durability.start(Arc::clone(&server.shards)).unwrap());
             server.durability.set(durability).unwrap();
         },
@@ -284,12 +286,30 @@ fn only_a_life_that_has_served_leaves_a_log_that_the_next_serves_from_at_once() 
         .durability
         .get()
         .unwrap()
-        .fill(&server.shards)
+        .fill(&server.shards, Moment::now())
         .unwrap();
     // It is synced before anybody is served.
     let left = after_crash(&disk, Fate::Lost);
     for _ in 0..2 {
         let (server, _, _syncing) = node_on(&left, Fsync::EverySecond);
         assert!(is_filled(&server));
+    }
+}
+
+#[test]
+fn a_copy_that_is_said_to_be_one_is_filled_up_by_others_first() {
+    let disk = FaultyDisk::default();
+    let is_filled = |server: &Server| server.durability.get().unwrap().is_filled();
+    let (server, _, _syncing) = node_on(&disk, Fsync::EverySecond);
+    let durability = server.durability.get().unwrap();
+    durability.fill(&server.shards, Moment::now()).unwrap();
+    let copy = after_crash(&disk, Fate::Lost);
+    say_restored(&copy).unwrap();
+    // Also where the power fails at once, and the file is back or not.
+    for fate in [Fate::Happened, Fate::Lost, Fate::Happened] {
+        let (server, _, _syncing) = node_on(&copy, Fsync::EverySecond);
+        assert!(!is_filled(&server));
+        let (server, _, _syncing) = node_on(&after_crash(&copy, fate), Fsync::EverySecond);
+        assert!(!is_filled(&server));
     }
 }

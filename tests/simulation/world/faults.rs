@@ -1,0 +1,169 @@
+//! What goes wrong between regions, and nodes that end and start again.
+
+use std::collections::BTreeSet;
+
+use crdt::{Origin, Region};
+use geo::proto::{Lack, Refill};
+use geo::testing::region;
+
+use super::{NUMBERS, REGIONS, World};
+
+/// A life of a shard that has ended.
+pub(super) struct Grave {
+    pub(super) number: u16,
+    pub(super) origin: Origin,
+    /// Which restart it was.
+    restart: usize,
+}
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        self.faults += 1;
+        let (at, other) = (self.any_region(), self.random.u8(1..REGIONS));
+        let other = (at - 1 + other) % REGIONS + 1;
+        let what = match self.random.u32(0..24) {
+            0..2 => {
+                self.net.cut(at, other);
+                "cut: between two"
+            }
+            2..4 => {
+                self.net.cut_one_way(at, other);
+                "cut: one way only"
+            }
+            4 | 5 => {
+                let others = (1..=REGIONS).filter(|&other| other != at);
+                others.for_each(|other| self.net.cut(at, other));
+                "cut: a region alone"
+            }
+            10..13 => self.restart(at),
+            13..15 => {
+                let skew_ms = self.random.i64(-700..700);
+                self.net.set_skew(at, skew_ms);
+                if skew_ms < 0 {
+                    "clock: set back"
+                } else {
+                    "clock: set forward"
+                }
+            }
+            // With a small window nothing might follow that shows the gap: a transport owes it.
+            15..18 if !self.is_narrow => {
+                self.net.drop_next_frame(at, other);
+                return; // Counted when one got lost.
+            }
+            18 | 19 => self.bring_back(at),
+            20..24 if self.disks.contains_key(&at) => self.harm(at),
+            _ => self.heal(),
+        };
+        self.tally.count(what);
+        self.note(what.as_bytes());
+    }
+
+    /// A node ends, in one way or another, and starts again with what is left.
+    fn restart(&mut self, at: u8) -> &'static str {
+        if self.disks.contains_key(&at) {
+            return self.end_life(at);
+        }
+        let since = self.since_restart;
+        self.bury(at);
+        for old in self.net.restart(at) {
+            self.tally.join(&old.tally);
+        }
+        if since < 30 {
+            "restart: twice within seconds"
+        } else {
+            "restart: empty, new epoch"
+        }
+    }
+
+    /// Notes that a life of a region has ended, and what it had issued.
+    pub(super) fn bury(&mut self, at: u8) {
+        self.since_restart = 0;
+        self.restarts += 1;
+        self.born.insert(at, self.restarts);
+        self.refills.insert(at, Refill::default());
+        for number in 0..NUMBERS {
+            let (replica, _) = self.net.shard(at, number);
+            replica.observe();
+            let origin = replica.shard().origin();
+            self.graves.push(Grave {
+                number,
+                origin,
+                restart: self.restarts,
+            });
+        }
+    }
+
+    fn heal(&mut self) -> &'static str {
+        self.net.heal();
+        "cut: healed"
+    }
+
+    /// Whether a region serves clients: the rule of a node, but for one that reaches nobody who
+    /// serves. After a while that begins alone, and what it writes then can differ for good.
+    pub(super) fn serves(&mut self, at: u8) -> bool {
+        let Some(mut refill) = self.refills.remove(&at) else {
+            return true;
+        };
+        let other = at % REGIONS + 1;
+        let others = (1..=REGIONS).filter(|&other| other != at);
+        let serving: Vec<Region> = others
+            .filter(|other| !self.refills.contains_key(other))
+            .map(region)
+            .collect();
+        let (lack, lost) = self.net.with_link(at, other, |_, now, shards| {
+            let mut lost = BTreeSet::new();
+            shards.reach(&mut |reach| lost.extend(reach.lost(now)));
+            if serving.iter().all(|region| lost.contains(region)) {
+                lost.clear();
+            }
+            (refill.look_without(lost.clone(), shards), lost)
+        });
+        if lack != Lack::Nothing {
+            self.refills.insert(at, refill);
+            return false;
+        }
+        match self.fill(at) {
+            Some(true) => {}
+            Some(false) => {
+                self.refills.insert(at, refill);
+                return false;
+            }
+            None => return false,
+        }
+        self.tally.count(if lost.is_empty() {
+            "refill: all regions gave their word"
+        } else {
+            "refill: done without a lost region"
+        });
+        true
+    }
+
+    /// What a crashed shard had written turns up in a region: from its disk after its origin was
+    /// closed there, or before, as what was still under way to this life of the region.
+    fn bring_back(&mut self, at: u8) -> &'static str {
+        let born = self.born.get(&at).copied().unwrap_or_default();
+        let mut graves = self.graves.iter();
+        let last = graves.rfind(|grave| grave.origin.region != region(at));
+        // The last to crash, or any before.
+        let any = self.random.usize(..).checked_rem(self.graves.len());
+        let any = any.map(|any| &self.graves[any]);
+        let grave = if self.random.bool() { last } else { any };
+        if let Some(grave) = grave {
+            let (replica, now_ms) = self.net.shard(at, grave.number);
+            let (from, below) = (grave.origin.region, grave.origin.epoch);
+            let is_closed = below < replica.shard().version().floor(from);
+            if is_closed || born < grave.restart && from != region(at) {
+                for frame in self.history.borrow().of(grave.number, grave.origin) {
+                    geo::testing::Replica::offer(replica, frame, from, now_ms);
+                }
+                return if is_closed {
+                    "disk: log of an old life returns"
+                } else {
+                    "traffic: of a life that has ended"
+                };
+            }
+        }
+        self.net.heal();
+        "cut: healed"
+    }
+}

@@ -1,0 +1,187 @@
+//! What must hold meanwhile, and in the end.
+
+use crdt::Version;
+
+use super::{NUMBERS, PATIENCE_MS, REGIONS, TIDY_EVERY_MS, World};
+use crate::model::look::Look;
+use crate::replica::{Replica, looks};
+
+/// A digest, and what readers see of some keys.
+pub(super) type Seen = (u64, Vec<Look>);
+
+impl World {
+    /// Replicas that hold the same ops show the same.
+    pub(super) fn check_equal_versions(&mut self, number: u16) {
+        let names = &self.names[usize::from(number)];
+        let mut all = Vec::new();
+        for at in 1..=REGIONS {
+            let (replica, _) = self.net.shard(at, number);
+            if replica.observe() {
+                all.push((at, replica.held().clone()));
+            }
+        }
+        for (index, (at, held)) in all.iter().enumerate() {
+            for (other, _) in all[index + 1..].iter().filter(|other| other.1 == *held) {
+                let one = seen(self.net.shard(*at, number).0, names, 0);
+                let two = seen(self.net.shard(*other, number).0, names, 0);
+                assert_eq!(one, two, "equal versions in regions {at} and {other}");
+            }
+        }
+    }
+
+    /// Everything that any region holds of a shard.
+    fn held_anywhere(&mut self, number: u16) -> Version {
+        let mut all = Version::new();
+        for at in 1..=REGIONS {
+            all.join(self.net.shard(at, number).0.held());
+        }
+        all
+    }
+
+    /// Nothing goes wrong any more, and clients stop: all regions end up level, with nothing left
+    /// to settle and nothing lost that any of them held.
+    pub(crate) fn finish(&mut self) {
+        let held: Vec<Version> = (0..NUMBERS)
+            .map(|number| self.held_anywhere(number))
+            .collect();
+        self.net.heal();
+        self.mend_disks();
+        for number in 0..NUMBERS {
+            // What comes after a lost frame shows that it is missing.
+            for at in 1..=REGIONS {
+                self.wait_for(|world| world.serves(at));
+                let name = String::from_utf8_lossy(&self.names[usize::from(number)][0]);
+                let last = format!("SET {name} {at}");
+                self.send(at, number, &[last]);
+            }
+        }
+        self.wait_for(Self::is_level);
+        for (number, held) in (0..).zip(held) {
+            self.check_equal_versions(number);
+            self.check_end(number, &held);
+        }
+        self.check_disks();
+        self.count_the_rest();
+    }
+
+    pub(super) fn wait_for(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
+        let mut waited_ms = 0;
+        while !holds(self) {
+            assert!(waited_ms < PATIENCE_MS, "not level:\n{}", self.describe());
+            self.pass(TIDY_EVERY_MS);
+            waited_ms += TIDY_EVERY_MS;
+        }
+    }
+
+    /// Whether all regions hold the same, know so, and have nothing left to do.
+    fn is_level(&mut self) -> bool {
+        (0..NUMBERS).all(|number| {
+            let all = self.held_anywhere(number);
+            (1..=REGIONS).all(|at| {
+                let (replica, now_ms) = self.net.shard(at, number);
+                if *replica.held() != all {
+                    return false;
+                }
+                let mut shard = replica.shard();
+                let live = shard.len(now_ms);
+                let stable = shard.delivery().stable();
+                all.iter().all(|(origin, time)| time <= stable.get(origin))
+                    && shard.delivery().open_endings().is_empty()
+                    && shard.state().unsettled() == 0
+                    && shard.state().len() == live
+            })
+        })
+    }
+
+    fn check_end(&mut self, number: u16, held: &Version) {
+        let names = self.names[usize::from(number)].clone();
+        for at in 1..=REGIONS {
+            let (replica, now_ms) = self.net.shard(at, number);
+            let has = replica.held();
+            for (origin, time) in held.iter() {
+                assert!(
+                    time <= has.get(origin),
+                    "a region held {origin} up to {time:?}, and region {at} does not"
+                );
+            }
+            {
+                let mut shard = replica.shard();
+                let state = shard.state();
+                assert_eq!(
+                    state.is_void(),
+                    state.is_empty(),
+                    "nothing is left of what does not exist"
+                );
+                assert_eq!(shard.delivery().waiting_bytes(), 0, "nothing waits");
+            }
+            replica.check_model(&names, now_ms);
+            let (digest, seen) = seen(replica, &names, 0);
+            if !self.disks.contains_key(&at) {
+                let anew = replica.replay();
+                assert_eq!(looks(&anew, &names, 0), seen, "replay: values");
+                assert_eq!(anew.digest(), digest, "replay: digests");
+            }
+            self.note(&digest.to_le_bytes());
+        }
+        self.tally.count("state: drained to nothing");
+    }
+
+    fn count_the_rest(&mut self) {
+        for number in 0..NUMBERS {
+            let held = self.held_anywhere(number);
+            let graves = self.graves.iter().filter(|grave| grave.number == number);
+            let history = self.history.borrow();
+            let lost = graves.flat_map(|grave| history.of(number, grave.origin));
+            let lost = lost.filter(|frame| held.get(frame.origin()) < frame.last());
+            let ops = lost.map(|frame| u64::from(frame.ops())).sum();
+            drop(history);
+            self.tally.add("origin: op lost with its node", ops);
+            for at in 1..=REGIONS {
+                let tally = self.net.shard(at, number).0.tally.clone();
+                self.tally.join(&tally);
+            }
+        }
+        let mishaps = self.net.mishaps();
+        self.tally.add("traffic: delayed by loss", mishaps.late);
+        let what = "traffic: overtaken on another stream";
+        self.tally.add(what, mishaps.overtaking);
+        self.tally.add("traffic: frame lost", mishaps.lost);
+        self.tally.add("traffic: frame doubled", mishaps.doubled);
+    }
+
+    /// What every shard holds, for a person who wants to know why they differ.
+    fn describe(&mut self) -> String {
+        let mut lines = Vec::new();
+        for number in 0..NUMBERS {
+            for at in 1..=REGIONS {
+                let (replica, now_ms) = self.net.shard(at, number);
+                let held = replica.held().clone();
+                let mut shard = replica.shard();
+                let unsettled = shard.state().unsettled();
+                let delivery = shard.delivery();
+                lines.push(format!(
+                    "region {at} shard {number} at {now_ms}: {unsettled} unsettled, waiting {}, \
+                     endings {:?}\n  holds {held:?}\n  stable {:?}",
+                    delivery.waiting_bytes(),
+                    delivery.open_endings(),
+                    delivery.stable(),
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+/// What readers see of a replica, and its digest.
+pub(super) fn seen(replica: &Replica, names: &[Vec<u8>], now_ms: u64) -> Seen {
+    let digest = replica.shard().state().digest();
+    (digest, replica.looks(names, now_ms))
+}
+
+/// Collects what a replica knows to be stable, which changes nothing that is read.
+pub(super) fn settle_seen(replica: &mut Replica, names: &[Vec<u8>], now_ms: u64) {
+    let before = seen(replica, names, now_ms);
+    while replica.shard().settle(1_000) {}
+    let after = seen(replica, names, now_ms);
+    assert_eq!(before, after, "collecting changes nothing that is read");
+}
