@@ -1,6 +1,6 @@
 //! The admin port of a node: HTTP on loopback, for whoever runs it.
 //!
-//! Every request must carry the node's token ([`token`]). Answers are JSON; what is refused is
+//! Every request must carry the node's token. Answers are JSON; what is refused is
 //! answered with `{"error": "…"}`, one line that says what, and what to do. Connections are
 //! bounded, and so are requests: none has a body worth more than a few bytes. It knows nothing of
 //! shards and links: it asks what the server knows of regions.

@@ -140,7 +140,8 @@ fn accept_loss(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     let regions = call.server.regions.get();
     let regions = regions.filter(|_| call.server.loading.is_loading());
     let regions = regions.ok_or(CommandError::text("ERR this node serves clients already"))?;
-    regions.accept_loss();
+    let accepted = regions.accept_loss();
+    accepted.map_err(|why| CommandError::Other(format!("ERR {why}").into()))?;
     reply.ok();
     Ok(())
 }

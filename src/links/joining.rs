@@ -1,7 +1,7 @@
 //! Regions that come while the node runs: the record of regions, and following it.
 //!
 //! What peers tell of the record is taken in by one task ([`Links::follow`]), what an operator asks
-//! for by his request; both change it through [`Membership::change`], so that a region is let in,
+//! for by his request; both change it through `Membership::change`, so that a region is let in,
 //! in every shard, before it is confirmed. Whoever drives connections takes the new links from
 //! [`Links::newcomer`].
 
@@ -156,6 +156,20 @@ impl Links {
                 link.side.lock().refuse(true);
             }
         }
+    }
+
+    /// Whether all the others count on this region.
+    pub(super) fn check_let_in(&self) -> Result<(), String> {
+        let members = &self.common.members;
+        if members.is_forgotten() || members.is_stale() {
+            return Err("the other regions have forgotten this one".to_owned());
+        }
+        let unconfirmed = members.unconfirmed_by();
+        if members.joins() && !unconfirmed.is_empty() {
+            let by = unconfirmed.join(", ");
+            return Err(format!("this region is yet to be let in by {by}"));
+        }
+        Ok(())
     }
 
     /// Whether this region may say who takes part.

@@ -125,7 +125,10 @@ impl PeerLink {
 
     /// Refuses writes, or takes them again, by what is heard of clocks.
     fn check_clock(&self) {
-        let (peer, ahead_ms) = self.with(|link, _| (link.peer(), link.clock_ahead_ms()));
+        let (peer, ahead_ms) = self.with(|link, _| {
+            let ahead_ms = link.clock_ahead_ms().filter(|_| !link.is_refused());
+            (link.peer(), ahead_ms)
+        });
         let is_ahead = self.common.clocks.note(peer, ahead_ms);
         let server = &self.common.server;
         if server.clock_ahead.swap(is_ahead, Ordering::Relaxed) != is_ahead {
@@ -349,7 +352,9 @@ impl Regions for Links {
         self.common.names.read().get(&region).cloned()
     }
 
-    fn accept_loss(&self) {
+    fn accept_loss(&self) -> Result<(), String> {
+        // No loss here excuses the others: they would collect without it.
+        self.check_let_in()?;
         self.common
             .refill
             .lock()
@@ -358,12 +363,17 @@ impl Regions for Links {
             "serving clients without what was not got back: an operator has accepted it"
         );
         self.common.serve();
+        Ok(())
     }
 
     fn down(&self) -> Vec<Region> {
         let now = proto::Instant(clock::monotonic_ns());
         let links = self.all().into_iter();
-        let down = links.filter(|link| link.side.lock().is_lost(now));
+        let is_down = |link: &Arc<PeerLink>| {
+            let side = link.side.lock();
+            side.is_refused() || side.is_lost(now)
+        };
+        let down = links.filter(is_down);
         down.map(|link| link.region).collect()
     }
 
@@ -385,8 +395,12 @@ impl Regions for Links {
         };
         let other = |link: Arc<PeerLink>| {
             link.with(|side, shards| {
-                let stats = side.stats(now, shards);
+                // What is refused is told why now and then, and lacks nothing that counts.
+                let is_refused = side.is_refused();
+                let stats = (!is_refused).then(|| side.stats(now, shards));
+                let stats = stats.unwrap_or_default();
                 let state = match side.state(now, shards) {
+                    LinkState::Live | LinkState::Lagging if is_refused => "down",
                     LinkState::Live => "live",
                     LinkState::Lagging => "lagging",
                     LinkState::Down => "down",

@@ -59,8 +59,8 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn list(&self, now_ms: u64) -> Vec<RegionState>;
     /// How many other regions have applied, or kept, what `wanted` says, by shard.
     fn holding(&self, wanted: &[(usize, crdt::Version)], kept: bool) -> usize;
-    /// Has this node serve without what it has not got back from the others.
-    fn accept_loss(&self);
+    /// Has this node serve without what it has not got back from the others, or says why not.
+    fn accept_loss(&self) -> Result<(), String>;
     /// Adds a region to the database, or says why not.
     fn add_region(&self, id: crdt::Region, name: &str, address: &str) -> Result<(), String>;
     /// Forgets a region, or says why not.

@@ -187,6 +187,9 @@ fn a_third_region_joins_two_that_write() {
         text.starts_with("JOINING ") && text.contains("let in by one"),
         "{text}"
     );
+    let accepted = client(&c).run(&["REGION", "ACCEPT-LOSS"]);
+    let text = accepted.error().expect("that is no loss").to_owned();
+    assert!(text.contains("yet to be let in by one"), "{text}");
     assert_eq!(
         get(&c, "key:1"),
         None,
