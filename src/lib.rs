@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 pub mod admin;
+pub mod backup;
 pub mod clock;
 pub mod command;
 pub mod config;

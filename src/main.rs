@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use meridian::config::{Config, RawConfig};
 use meridian::playground::{self, Request, Setup};
-use meridian::{admin, import, node, process, telemetry};
+use meridian::{admin, backup, import, node, process, telemetry};
 
 /// An active-active, geo-replicated database that speaks the Redis protocol
 #[derive(Debug, Parser)]
@@ -36,6 +36,18 @@ enum Admin {
     Import(import::Options),
     /// Looks at the regions of a database, and changes them
     Region(RegionCommand),
+    /// Copies the data of a node that runs
+    Backup(BackupCommand),
+    /// Makes a data directory of a backup, for a node that is down
+    Restore(backup::Options),
+}
+
+#[derive(Debug, Args)]
+struct BackupCommand {
+    #[command(flatten)]
+    target: admin::Target,
+    #[command(flatten)]
+    backup: admin::Backup,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +98,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Admin(Admin::Import(options)) => import::run(&options)?,
         Command::Admin(Admin::Region(RegionCommand { target, region })) => {
             writeln!(io::stdout(), "{}", region.run(&target)?)?;
+        }
+        Command::Admin(Admin::Backup(BackupCommand { target, backup })) => {
+            writeln!(io::stdout(), "{}", backup.run(&target)?)?;
+        }
+        Command::Admin(Admin::Restore(options)) => {
+            writeln!(io::stdout(), "{}", backup::run(&options)?)?;
         }
     }
     Ok(())

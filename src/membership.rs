@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::oplog::storage::Storage;
 
 /// The file of the record, and the one that is to take its place.
-const FILE: &str = "regions/record";
+pub(crate) const FILE: &str = "regions/record";
 const PART: &str = "regions/record.part";
 const FOLDER: &str = "regions";
 /// Bytes of the checksum in front of the record.

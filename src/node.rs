@@ -195,10 +195,12 @@ fn keep(
     }
     let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);
     let snapshots = Arc::new(snapshots);
+    let backups = store.backups(&config.node, Arc::clone(&shards), Arc::clone(&durability));
     let keeping = Keeping {
         _saving: snapshots.start()?,
         _syncing: durability.start(shards)?,
     };
+    let _ = server.backups.set(Arc::new(backups));
     let _ = server.durability.set(durability);
     let _ = server.snapshots.set(snapshots);
     Ok(keeping)

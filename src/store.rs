@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crdt::Epoch;
 
+use crate::backup::Backups;
 use crate::clock::{self, Moment};
 use crate::datadir::{DataDir, DirError};
 use crate::durability::{Durability, Fsync, mark_after};
@@ -193,6 +194,12 @@ impl Store {
     fn begin_error(&self, name: &str, error: io::Error) -> StoreError {
         let path = self.storage.path(name);
         StoreError::Begin { path, error }
+    }
+
+    /// Backups of these shards from now on.
+    pub fn backups(&self, node: &str, shards: Arc<Shards>, durability: Arc<Durability>) -> Backups {
+        let (storage, owner) = (Arc::clone(&self.storage), self.owner.clone());
+        Backups::new(storage, owner, node.to_owned(), shards, durability)
     }
 
     /// Hands the shards the newest snapshot, if there is one.

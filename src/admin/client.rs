@@ -100,6 +100,14 @@ pub enum CallError {
         /// What it said.
         status: u16,
     },
+    /// A backup was begun and has failed.
+    #[error("{path}: {text}")]
+    Failed {
+        /// Where it should go.
+        path: String,
+        /// What the node says.
+        text: String,
+    },
     /// The node says no, and why.
     #[error("{node}: {text}")]
     Refused {
@@ -133,7 +141,7 @@ impl Target {
         Ok((node, token::read(&token_file)?))
     }
 
-    fn call(&self, line: (&str, &str)) -> Result<Value, CallError> {
+    pub(super) fn call(&self, line: (&str, &str)) -> Result<Value, CallError> {
         let (node, token) = self.find()?;
         let answer = http::exchange(node.as_str(), line, Some(&token), ANSWER_LIMIT);
         let answer = match answer {

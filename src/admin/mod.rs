@@ -5,6 +5,7 @@
 //! bounded, and so are requests: none has a body worth more than a few bytes. It knows nothing of
 //! shards and links: it asks what the server knows of regions.
 
+mod backup;
 mod client;
 mod door;
 mod token;
@@ -26,6 +27,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use self::backup::Backup;
 pub use self::client::{CallError, Region, Target};
 use self::door::Door;
 use self::token::Token;
@@ -102,6 +104,7 @@ impl Admin {
 fn router(server: Arc<Server>, token: Token) -> Router {
     Router::new()
         .route("/v1/regions", get(regions).post(add))
+        .route("/v1/backup", get(backup::progress).post(backup::begin))
         .route("/v1/regions/{name}/accept-clock", post(accept_clock))
         .route("/v1/regions/{name}/forget", post(forget))
         .route("/v1/regions/{name}/rejoin", post(rejoin))
@@ -138,7 +141,10 @@ fn refusal(status: StatusCode, text: &str) -> Refusal {
 }
 
 fn no_such_thing() -> Refusal {
-    refusal(StatusCode::NOT_FOUND, "there is /v1/regions here")
+    refusal(
+        StatusCode::NOT_FOUND,
+        "there are /v1/regions and /v1/backup here",
+    )
 }
 
 async fn regions(State(server): State<Arc<Server>>) -> Json<Value> {

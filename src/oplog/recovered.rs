@@ -111,7 +111,7 @@ pub struct Recovered {
     pub epoch: Epoch,
     /// No stamp of these epochs has a later time: the last that was said of it.
     pub mark: Time,
-    /// Whether it has had all that its region had acknowledged before it.
+    /// Whether it has had all that its region had acknowledged before it: what was said last.
     pub is_filled: bool,
     /// Where every shard stands at the end.
     pub shards: Vec<Stretch>,

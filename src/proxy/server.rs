@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use parking_lot::RwLock;
 
+use crate::backup::Backups;
 use crate::clock;
 use crate::durability::{Durability, Fsync};
 use crate::resp::ProtocolError;
@@ -103,6 +104,8 @@ pub struct Server {
     pub durability: std::sync::OnceLock<Arc<Durability>>,
     /// What makes snapshots of them, if anything does.
     pub snapshots: std::sync::OnceLock<Arc<Snapshots>>,
+    /// What makes backups of them, if there is anything on disk.
+    pub backups: std::sync::OnceLock<Arc<Backups>>,
     /// What is set.
     pub settings: RwLock<Settings>,
     /// Who is connected.
@@ -166,6 +169,7 @@ impl Server {
             shards: Arc::new(shards),
             durability: std::sync::OnceLock::new(),
             snapshots: std::sync::OnceLock::new(),
+            backups: std::sync::OnceLock::new(),
             settings: RwLock::new(settings),
             clients: DashMap::new(),
             regions: std::sync::OnceLock::new(),

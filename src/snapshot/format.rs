@@ -22,7 +22,7 @@ mod kind {
 }
 
 /// A snapshot by the number of the segment of the log that goes on from it.
-pub(super) fn name(segment: u64) -> String {
+pub(crate) fn name(segment: u64) -> String {
     format!("{FOLDER}/{segment:020}{SUFFIX}")
 }
 
@@ -91,6 +91,16 @@ pub(super) fn read((kind, body): (u8, Bytes)) -> Result<Record, RecordError> {
         kind::END => Ok(Record::End(u64::from_le_bytes(record::take(&mut rest)?))),
         _ => Err(RecordError::Malformed),
     }
+}
+
+/// The record that a snapshot begins with, read and written anew as of another region.
+pub(crate) fn head_of_region(record: (u8, Bytes), region: Region) -> Result<Vec<u8>, RecordError> {
+    let Record::Head(owner, segment) = read(record)? else {
+        return Err(RecordError::Malformed);
+    };
+    let mut out = Vec::new();
+    put(&mut out, &Record::Head(Owner { region, ..owner }, segment));
+    Ok(out)
 }
 
 /// Appends a record.

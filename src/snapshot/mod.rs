@@ -16,6 +16,8 @@ mod read;
 mod tests;
 mod write;
 
+pub(crate) use format::{head_of_region, name};
+pub(crate) use read::newest;
 pub use read::{Loaded, SnapshotError, load};
 pub use write::Writing;
 

@@ -59,6 +59,16 @@ pub struct Loaded {
     pub pieces: u64,
 }
 
+/// The number of the newest snapshot that is whole, if there is one.
+pub(crate) fn newest(storage: &dyn Storage) -> io::Result<Option<u64>> {
+    let names = storage.list(format::FOLDER)?;
+    let numbers = names.iter().filter_map(|name| match format::kind_of(name) {
+        Kind::Whole(segment) => Some(segment),
+        Kind::Part | Kind::Other => None,
+    });
+    Ok(numbers.max())
+}
+
 /// Reads the newest snapshot, if there is one, and hands its pieces to `visit`, with their shards.
 pub fn load(
     storage: &dyn Storage,

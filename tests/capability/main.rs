@@ -4,6 +4,7 @@
 //! tests do not meet. One binary, because linking is what costs.
 
 mod admin;
+mod backups;
 mod bad_input;
 mod connections;
 mod durability;
