@@ -314,7 +314,7 @@ impl Connection {
             Step::Block(blocking) => {
                 self.flush(server, stream, session).await?;
                 self.whole = self.output.len();
-                self.block(server, stream, session, blocking).await?;
+                self.block(server, stream, session, *blocking).await?;
                 self.hush(session);
             }
             Step::Next => {

@@ -21,8 +21,8 @@ use crate::shard::{Shard, Txn};
 pub(super) enum Step {
     /// The next one.
     Next,
-    /// It waits for a key.
-    Block(Blocking),
+    /// It waits for a key. Apart, for every command returns a step.
+    Block(Box<Blocking>),
     /// Clients are paused: it is to be tried again after so many milliseconds, or sooner.
     Pause(u64),
 }
@@ -348,7 +348,7 @@ fn run(
                 return Ok(Step::Next);
             }
             let blocking = Blocking::new(command, arguments, route.shard, timeout_s);
-            Ok(Step::Block(blocking))
+            Ok(Step::Block(Box::new(blocking)))
         }
         Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
             if apart && command.writes() && call.server.settings.read().active_active {
