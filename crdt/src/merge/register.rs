@@ -82,9 +82,10 @@ fn further<S: Sum>(mine: Side<'_, S>, theirs: Side<'_, S>, origins: &Origins) ->
         (false, true) => return Further::Mine,
         (true, true) | (false, false) => {}
     }
-    let (Some(a), Some(b)) = (mine.register.bases.first(), theirs.register.bases.first()) else {
-        let is_theirs = mine.register.bases.is_empty() && !theirs.register.bases.is_empty();
-        return if is_theirs {
+    // What is folded into a base that the other side has removed goes with it.
+    let (a, b) = (mine.base_left(theirs), theirs.base_left(mine));
+    let (Some(a), Some(b)) = (a, b) else {
+        return if a.is_none() && b.is_some() {
             Further::Theirs
         } else {
             Further::Mine
@@ -117,6 +118,17 @@ impl<S: Sum> Side<'_, S> {
             // What turned up after that is counted from there.
             Some(own) => own.birth == part.birth && own.is_taken_up_to(in_time),
         }
+    }
+
+    /// The first of its bases that the other side has not removed.
+    fn base_left(&self, other: Self) -> Option<&Base> {
+        let is_left = |base: &&Base| {
+            let mut same = other.register.bases.iter();
+            !other.version.covers(base.id)
+                || same.any(|same| same.id == base.id)
+                || other.holds_apart(base.id)
+        };
+        self.register.bases.iter().find(is_left)
     }
 
     /// Whether it holds a base in the form of an edit or a part.

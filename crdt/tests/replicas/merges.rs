@@ -81,6 +81,27 @@ fn merge_of_an_edit_older_than_its_base() {
     }
 }
 
+/// A base with edits folded into it, which the other side has removed, and there an edit that has
+/// become a base: that of two bases which has more in it is not the one that is left.
+#[test]
+fn merge_of_an_edit_that_has_become_a_base_where_the_one_before_was_removed() {
+    let mut story = Story::new();
+    story.run(2, set("a")).run(2, append("b")).sync();
+    for _ in 0..3 {
+        story.collect(2);
+    }
+    story.run(1, Intent::Delete).run(0, append("c"));
+    for (region, from) in [(2, 0), (1, 0), (0, 1)] {
+        story.cluster.deliver_from(region, from);
+    }
+    for _ in 0..3 {
+        story.collect(0);
+    }
+    story.merge(2, 0);
+    assert_eq!(story.look(2).string, Some(b"c".to_vec()));
+    story.ends_as("c");
+}
+
 /// What was folded there and removed here by one who had seen it all stays removed.
 #[test]
 fn merge_of_folded_and_removed() {
