@@ -31,6 +31,8 @@ pub(super) enum End {
 
 /// A life that has ended, as far as the next one must be like it.
 pub(super) struct Dead {
+    /// Whether only the process ended: what must be there need not have been synced.
+    is_killed: bool,
     /// What must be there, by shard.
     firm: Vec<BTreeMap<Origin, Time>>,
     /// What it held, and showed.
@@ -43,6 +45,7 @@ impl Dead {
     /// One of which nothing must be there.
     pub(super) const fn forgotten() -> Self {
         Self {
+            is_killed: false,
             firm: Vec::new(),
             last: Vec::new(),
             above: Vec::new(),
@@ -153,7 +156,12 @@ impl World {
             let shown = seen(replica, names, 0);
             last.push((replica.held().clone(), shown));
         }
-        Dead { firm, last, above }
+        Dead {
+            is_killed: end == End::Killed && fsync != Fsync::Always,
+            firm,
+            last,
+            above,
+        }
     }
 
     pub(super) fn begin(
@@ -183,8 +191,10 @@ impl World {
             if self.crash_odds < u32::MAX && self.random.u32(0..10) == 0 {
                 self.tally.count("disk: crash in a start");
                 let steps = self.random.usize(before..=storage.steps());
+                // Where the power fails before the start has synced what the last life had written,
+                // that may be lost.
                 let ends = [End::Killed, End::Power, End::Blackout];
-                let end = ends[self.random.usize(0..3)];
+                let end = ends[self.random.usize(0..if dead.is_killed { 1 } else { 3 })];
                 storage = after(&storage, steps, end, &mut self.random);
                 continue;
             }
