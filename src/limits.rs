@@ -153,6 +153,11 @@ pub const LINK_WINDOW_BYTES: usize = 2 * MIB;
 /// Bytes of a shard's frames of other regions on the way to one peer that cannot get them directly.
 pub const RELAY_WINDOW_BYTES: usize = MIB / 2;
 
+/// Bytes of state on the way to a peer that catches up.
+pub const STATE_WINDOW_BYTES: usize = 2 * MIB;
+/// Bytes of state that are sent to a peer in a second: what commands hardly notice.
+pub const STATE_BYTES_PER_S: u64 = 64 * MIB as u64;
+
 const _: () = assert!(BULK_BYTES_MAX + INLINE_BYTES_MAX < QUERY_BUFFER_BYTES_MAX);
 const _: () = assert!(QUERY_BUFFER_BYTES_MAX + INLINE_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(UNAUTHENTICATED_BULK_BYTES_MAX < BULK_BYTES_MAX);

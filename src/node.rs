@@ -242,8 +242,9 @@ fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
 
 /// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
 /// since a region is told what its peer's log no longer has, 4 since regions tell each other the
-/// record of regions, 5 since frames may be compressed on their way.
-const FEATURE_LEVEL: u32 = 5;
+/// record of regions, 5 since frames may be compressed on their way, 6 since a region catches up by
+/// state.
+const FEATURE_LEVEL: u32 = 6;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);
@@ -270,6 +271,8 @@ fn link(
         lanes: Tuning::default().lanes,
         window_bytes: limits::LINK_WINDOW_BYTES,
         relay_window_bytes: limits::RELAY_WINDOW_BYTES,
+        state_window_bytes: limits::STATE_WINDOW_BYTES,
+        state_bytes_per_s: limits::STATE_BYTES_PER_S,
     };
     let peers: Vec<_> = config
         .peers

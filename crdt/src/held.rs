@@ -4,7 +4,7 @@
 //! yet to be given some of them. When it is, an effect that a piece has covered is skipped in the
 //! spans of that piece, and nowhere else. See [`crate::piece`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::body::Kind;
 use crate::effect::{Bodies, Change, End};
@@ -35,7 +35,14 @@ pub(crate) struct Held {
     by_slot: BTreeMap<u16, Vec<Claim>>,
     /// All versions together.
     newest: Version,
+    /// The keys, by hash, of which pieces have told: the others are as the version says.
+    told: BTreeSet<u64>,
+    /// There were too many of them.
+    all_told: bool,
 }
+
+/// Keys that are remembered one by one.
+const TOLD_MAX: usize = 1 << 20;
 
 /// One thing of a key.
 struct Place<'a> {
@@ -66,8 +73,30 @@ impl Held {
         });
     }
 
+    /// Notes that a piece has told of a key.
+    pub(crate) fn tell(&mut self, key: u64) {
+        if self.told.len() < TOLD_MAX {
+            self.told.insert(key);
+        } else {
+            self.all_told = true;
+        }
+    }
+
+    /// Whether more may be here of a key than the version of the shard says.
+    pub(crate) fn has_told(&self, key: u64) -> bool {
+        !self.by_slot.is_empty() && (self.all_told || self.told.contains(&key))
+    }
+
+    /// The versions of all parts together.
+    pub(crate) const fn newest(&self) -> &Version {
+        &self.newest
+    }
+
     /// Forgets what a version includes.
     pub(crate) fn caught_up(&mut self, version: &Version) {
+        if self.by_slot.is_empty() {
+            return;
+        }
         self.newest = Version::new();
         for claims in self.by_slot.values_mut() {
             claims.retain(|claim| !version.includes(&claim.version));
@@ -76,6 +105,10 @@ impl Held {
             }
         }
         self.by_slot.retain(|_, claims| !claims.is_empty());
+        if self.by_slot.is_empty() {
+            self.told.clear();
+            self.all_told = false;
+        }
     }
 
     /// Whether there is any such part.

@@ -112,6 +112,9 @@ pub enum CommandError {
          REGION ACCEPT-CLOCK with the name of this region in all of them"
     )]
     ClockSkew,
+    /// A key is being taken over from another region.
+    #[error("TRYAGAIN this key comes from another region just now: write to it in a moment")]
+    TryAgain,
     /// The memory limit is reached.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,

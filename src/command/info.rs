@@ -285,13 +285,27 @@ fn regions(call: &Call<'_>, text: &mut String) {
             state,
             lag_ms,
             pending_ops,
+            catching_up,
+            caught_up,
+            state_bytes: (sent, received),
             ..
         } = region;
         line(
             text,
             &format!("region_{name}"),
-            format_args!("id={id},state={state},lag_ms={lag_ms},pending_ops={pending_ops}"),
+            format_args!(
+                "id={id},state={state},lag_ms={lag_ms},pending_ops={pending_ops},\
+                 caught_up_shards={caught_up},state_bytes_sent={sent},\
+                 state_bytes_received={received}"
+            ),
         );
+        if let Some((shard, percent)) = catching_up {
+            line(
+                text,
+                &format!("catch_up_from_{name}"),
+                format_args!("shard={shard},percent={percent}"),
+            );
+        }
     }
     if let Some(figures) = call.server.geo_figures.get() {
         let geo::net::Counts {

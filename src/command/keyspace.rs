@@ -202,6 +202,11 @@ fn flush(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
     args.done()?;
     call.with_all_held(|call| {
         for index in 0..call.server.shards.count() {
+            if call.look(index, |shard| shard.is_ahead())? {
+                return Err(CommandError::TryAgain);
+            }
+        }
+        for index in 0..call.server.shards.count() {
             call.transact(index, None, |txn| {
                 txn.flush();
             })?;

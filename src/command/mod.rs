@@ -312,3 +312,16 @@ impl Command {
         self.flags.has(Flags::WRITE)
     }
 }
+/// Refuses to write to keys of which more is here than the version of their shard says.
+pub fn check_ahead(txn: &Txn<'_>, command: &Command, arguments: &[&[u8]]) -> Outcome {
+    let mut is_ahead = false;
+    if txn.is_ahead() && command.writes() {
+        command.keys.places(arguments, |place| {
+            is_ahead |= txn.is_ahead_at(arguments[place]);
+        });
+    }
+    if is_ahead {
+        return Err(CommandError::TryAgain);
+    }
+    Ok(())
+}

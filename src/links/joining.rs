@@ -307,6 +307,9 @@ impl Links {
                 waits_for: Vec::new(),
                 lag_ms: 0,
                 pending_ops: 0,
+                catching_up: None,
+                caught_up: 0,
+                state_bytes: (0, 0),
             });
             row.stage = match entry.stage {
                 _ if roster.clash(id, name).is_some() => "clash",

@@ -148,18 +148,26 @@ impl PeerLink {
         match event {
             Event::Up => tracing::info!(region, "link is up"),
             Event::Down(why) => tracing::warn!(region, ?why, "link is down"),
-            Event::Behind { shard } => tracing::error!(
+            Event::Behind { shard } => tracing::warn!(
                 region,
                 shard,
-                "the log no longer reaches back to what this region lacks: it gets nothing more of this shard"
+                "the log no longer reaches back to what this region lacks: it is to catch up by state"
             ),
             Event::Unreachable { shards } => {
-                tracing::error!(
+                tracing::warn!(
                     region,
                     ?shards,
                     "the log of this region no longer reaches back to what we lack"
                 );
                 self.common.cut_off.lock().insert(self.region);
+            }
+            Event::CaughtUp {
+                shard,
+                bytes,
+                elapsed_ms,
+            } => {
+                tracing::info!(region, shard, bytes, elapsed_ms, "caught up by state");
+                self.common.cut_off.lock().remove(&self.region);
             }
             Event::Late(frame) => tracing::warn!(
                 region,
@@ -390,6 +398,9 @@ impl Regions for Links {
             },
             lag_ms: 0,
             pending_ops: 0,
+            catching_up: None,
+            caught_up: 0,
+            state_bytes: (0, 0),
             stage: "",
             waits_for: Vec::new(),
         };
@@ -412,6 +423,11 @@ impl Regions for Links {
                     state,
                     lag_ms: stats.lag_ms,
                     pending_ops: stats.pending_ops,
+                    catching_up: stats
+                        .catching_up
+                        .map(|of| (of.shard, of.slots_done * 100 / of.slots.max(1))),
+                    caught_up: stats.caught_up,
+                    state_bytes: (stats.state_bytes_sent, stats.state_bytes_received),
                     stage: "",
                     waits_for: Vec::new(),
                 }

@@ -1,7 +1,10 @@
 //! The shards of this node as its links see them.
 
-use crdt::{Frame, Region, Time, Version};
-use geo::proto::{self, Delivery, Heartbeat, Next, Offer, Reach, Roster};
+use bytes::Bytes;
+use crdt::{Cursor, Frame, Region, Span, Time, Version};
+use geo::proto::{
+    self, Compared, Delivery, Heartbeat, Merged, Next, Offer, Reach, Roster, SpanSum,
+};
 use parking_lot::Mutex;
 
 use super::Common;
@@ -103,6 +106,45 @@ impl proto::Shards for Reached<'_> {
             .server
             .shards
             .with(shard.into(), |shard| shard.log_pending(peer, applied))
+    }
+
+    fn spans(&mut self, shard: u16) -> Vec<Span> {
+        let shards = &self.0.server.shards;
+        shards.with(shard.into(), |shard| shard.spans())
+    }
+
+    fn sums(&mut self, shard: u16, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)> {
+        let shards = &self.0.server.shards;
+        shards.with(shard.into(), |shard| shard.span_sums(spans, keys))
+    }
+
+    fn compare(
+        &mut self,
+        shard: u16,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+    ) -> Option<Vec<Compared>> {
+        let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
+        shards.with(shard.into(), |shard| shard.compare(version, theirs, now_ms))
+    }
+
+    fn piece(&mut self, shard: u16, from: Cursor) -> Option<(Bytes, Option<Cursor>)> {
+        let shards = &self.0.server.shards;
+        shards.with(shard.into(), |shard| shard.state_piece(from))
+    }
+
+    fn merge(&mut self, shard: u16, piece: Bytes) -> Merged {
+        if !self.0.server.room.takes_frames() {
+            return Merged::Later;
+        }
+        let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
+        shards.with(shard.into(), |shard| shard.merge_piece(piece, now_ms))
+    }
+
+    fn caught_up(&mut self, shard: u16, first: &Version) {
+        let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
+        shards.with(shard.into(), |shard| shard.join(first, now_ms));
+        self.0.wake();
     }
 }
 

@@ -202,6 +202,19 @@ impl Log {
         &self.ends
     }
 
+    /// Ops up to these are held, and never were in it.
+    pub fn join(&mut self, ops: &Version) {
+        for (origin, time) in ops.iter() {
+            if self.ends.get(origin) < time {
+                self.ends.advance(origin, time);
+                self.dropped.advance(origin, time);
+                if let Some(disk) = &mut self.disk {
+                    disk.dropped.advance(origin, time);
+                }
+            }
+        }
+    }
+
     /// Hands out the frames that were not handed out before, the oldest first.
     pub fn take(&mut self, take: impl FnMut(&Frame)) {
         let Some(disk) = &mut self.disk else {
@@ -264,6 +277,13 @@ impl Log {
         };
         let taken = self.disk.as_ref().map_or(u64::MAX, |disk| disk.next);
         while kept_min < self.frames.len() && self.first < taken && self.is_too_large() {
+            self.drop_oldest();
+        }
+    }
+
+    /// Drops the oldest frames but the newest until there are no more than so many bytes.
+    pub fn trim(&mut self, bytes: u64) {
+        while bytes < self.bytes && 1 < self.frames.len() && self.disk.is_none() {
             self.drop_oldest();
         }
     }
@@ -497,6 +517,21 @@ mod memory_tests {
         log.append(frames(1, &[&[1], &[2]]).pop().expect("two"));
         assert_eq!(log.start(region(1), &Version::new()), None);
         assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(0)));
+    }
+
+    #[test]
+    fn what_came_as_state_is_known_to_be_missing() {
+        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
+        let all = frames(2, &[&[1], &[5], &[9]]);
+        log.append(all[0].clone());
+        log.join(&has(2, 5));
+        log.append(all[2].clone());
+        assert_eq!(log.start(region(2), &has(2, 1)), None, "op 5 is not in it");
+        assert_eq!(log.start(region(2), &has(2, 5)), Some(Cursor(0)));
+        assert_eq!(*log.ends(), has(2, 9));
+        log.join(&has(2, 7));
+        assert_eq!(*log.ends(), has(2, 9));
+        assert_eq!(log.start(region(2), &has(2, 5)), Some(Cursor(0)));
     }
 
     #[test]

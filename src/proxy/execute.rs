@@ -298,6 +298,7 @@ fn run_held(
     shard.check_in_service()?;
     let touches = call.touches(command);
     let (outcome, wrote) = call.transact_on(shard, route.first, |txn| {
+        command::check_ahead(txn, command, asked.arguments)?;
         let outcome = handler(txn, &mut Args::new(asked.arguments), reply);
         if touches {
             note_uses(txn, command, asked.arguments);
@@ -327,6 +328,7 @@ fn run(
         Run::Shard(_) | Run::Wait(_) if apart => Err(CommandError::CrossSlot),
         Run::Shard(handler) => {
             call.transact(route.shard, route.first, |txn| {
+                command::check_ahead(txn, command, arguments)?;
                 let outcome = handler(txn, &mut args, reply);
                 if touches {
                     note_uses(txn, command, arguments);
@@ -338,6 +340,7 @@ fn run(
         Run::Wait(handler) => {
             let timeout_s = timeout(command, arguments)?;
             let done = call.transact(route.shard, route.first, |txn| {
+                command::check_ahead(txn, command, arguments)?;
                 let outcome = handler(txn, &mut args, reply);
                 if touches {
                     note_uses(txn, command, arguments);
@@ -405,27 +408,38 @@ fn each_key(
             }
         }
     };
+    if call.held.is_some() {
+        // All of it or nothing.
+        for group in places.chunk_by(|a, b| a.0 == b.0) {
+            call.transact(group[0].0, None, |txn| {
+                command::check_ahead(txn, command, arguments)
+            })??;
+        }
+    }
     match command.run {
         Run::Sum(handler) => {
             let mut total = 0;
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 total += call.transact(group[0].0, None, |txn| {
+                    command::check_ahead(txn, command, arguments)?;
                     let keys = group.iter().map(|&(_, place)| arguments[place]);
                     let sum = keys.map(|name| handler(txn, name)).sum::<i64>();
                     note(txn, group);
-                    sum
-                })?;
+                    Ok::<i64, CommandError>(sum)
+                })??;
             }
             reply.int(total);
         }
         Run::Pairs(handler) => {
             for group in places.chunk_by(|a, b| a.0 == b.0) {
                 call.transact(group[0].0, None, |txn| {
+                    command::check_ahead(txn, command, arguments)?;
                     for &(_, place) in group {
                         handler(txn, arguments[place], arguments[place + 1]);
                     }
                     note(txn, group);
-                })?;
+                    Ok::<(), CommandError>(())
+                })??;
             }
             reply.ok();
         }

@@ -93,6 +93,12 @@ pub struct RegionState {
     pub lag_ms: u64,
     /// Ops that we know of and it lacks.
     pub pending_ops: u64,
+    /// The shard that is being caught up by its state, and how many per cent of it are.
+    pub catching_up: Option<(u16, u32)>,
+    /// Shards that have been caught up by its state.
+    pub caught_up: u64,
+    /// Bytes of state that were sent to it, and that came from it.
+    pub state_bytes: (u64, u64),
 }
 
 /// See the module.

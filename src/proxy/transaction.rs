@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::execute::{Asked, note_uses, route, timeout};
 use super::held::Held;
 use super::{Call, Server};
-use crate::command::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
+use crate::command::{self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
 use crate::session::{Queued, Watched};
 use crate::shard::Txn;
 
@@ -122,6 +122,7 @@ fn run_in(
     arguments: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    command::check_ahead(txn, command, arguments)?;
     let mut args = Args::new(arguments);
     let mut places: SmallVec<[usize; 16]> = SmallVec::new();
     command.keys.places(arguments, |place| places.push(place));

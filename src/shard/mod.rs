@@ -4,6 +4,7 @@
 //! op to its log. A client's ops come through [`Shard::transact`], a peer's through
 //! [`Shard::offer`]; both end in `crdt::State::apply`.
 
+mod catch_up;
 mod containers;
 mod expiry;
 mod hold;
@@ -93,6 +94,8 @@ pub struct Shard {
     alone: bool,
     /// Whether somebody reads its log.
     logs: bool,
+    /// Whether its log goes to disk.
+    is_on_disk: bool,
     /// Whether something has gathered in the log that is not on its way to the disk.
     dirty: Arc<AtomicBool>,
     /// The ops issued here that nobody has read yet.
@@ -151,6 +154,7 @@ impl Shard {
             origin,
             alone,
             logs: !alone || peers.on_disk,
+            is_on_disk: peers.on_disk,
             dirty: Arc::default(),
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),
@@ -220,12 +224,16 @@ impl Shard {
                 self.log.append_copy(frame);
                 self.soil();
                 has_applied = true;
+                if self.is_ahead() {
+                    self.look_ahead();
+                }
             }
         }
         if generation != self.delivery.deps().1 {
             // What is closed is to be kept, too.
             self.soil();
         }
+        self.adopt_orphans(now_ms);
         self.reissue_late(now_ms);
         self.serve(now_ms);
         if 0 < self.state.unsettled() {

@@ -89,13 +89,13 @@ impl super::Shard {
     fn open(&mut self, now_ms: u64) -> OpenOp {
         let time = self.clock.tick(now_ms);
         self.begin_uses(now_ms);
-        let applying = self.state.begin(
-            Stamp {
-                time,
-                origin: self.origin,
-            },
-            None,
-        );
+        let stamp = Stamp {
+            time,
+            origin: self.origin,
+        };
+        // It has seen what others see in it, which is the version.
+        let deps = self.state.is_ahead().then(|| self.delivery.deps().0);
+        let applying = self.state.begin(stamp, deps);
         if self.logs {
             self.frame.begin_op(time, self.delivery.deps().0);
         }

@@ -39,6 +39,15 @@ impl Touched {
         }
     }
 
+    /// Any key may have changed.
+    pub(super) fn all(&mut self) {
+        self.changes += 1;
+        let changes = self.changes;
+        self.watched
+            .values_mut()
+            .for_each(|watched| watched.last = changes);
+    }
+
     /// A session watches a key from now on.
     pub(super) fn watch(&mut self, name: &[u8], size: Option<usize>) -> Watch {
         self.watched.entry(name.into()).or_default().sessions += 1;

@@ -27,6 +27,17 @@ pub struct Txn<'a> {
 
 /// Whole keys.
 impl Txn<'_> {
+    /// Whether part of the shard is ahead of its version.
+    pub fn is_ahead(&self) -> bool {
+        self.shard.is_ahead()
+    }
+
+    /// Whether there may be more of a key than the version of its shard says.
+    pub fn is_ahead_at(&self, name: &[u8]) -> bool {
+        let state = self.shard.state();
+        state.is_ahead_at(&state.seed().key(name))
+    }
+
     /// Removes a key: everything that is there, hidden or not. Returns whether there was a key that
     /// readers saw.
     pub fn remove(&mut self, key: &Key<'_>) -> bool {

@@ -315,6 +315,9 @@ impl Shard {
             return false;
         }
         let key = self.state.seed().key(name);
+        if self.state.is_ahead_at(&key) {
+            return false;
+        }
         let survey = self.state.survey(&key, self.origin);
         let may_go = !eviction.is_volatile() || survey.ends_at.is_some();
         if survey.bodies == Bodies::NONE || !may_go {

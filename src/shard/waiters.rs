@@ -71,6 +71,13 @@ impl Waiters {
         }
     }
 
+    /// Anything may have changed.
+    pub(super) fn touch_all(&mut self) {
+        let mut names: Vec<Box<[u8]>> = self.by_key.keys().cloned().collect();
+        names.sort_unstable();
+        self.ready.extend(names);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -95,6 +102,7 @@ impl Shard {
     /// Tries those who wait for keys that were touched. Each that is served is an op of its own.
     pub(super) fn serve(&mut self, now_ms: u64) {
         while self.is_in_service()
+            && !self.is_ahead()
             && let Some(key) = self.waiters.ready.pop_front()
         {
             let ids = self.waiters.by_key.get(&key).cloned().unwrap_or_default();

@@ -6,6 +6,7 @@
 mod admin;
 mod backups;
 mod bad_input;
+mod catch_up;
 mod connections;
 mod durability;
 mod expiry;

@@ -58,7 +58,11 @@ pub(super) fn run(shard: &mut Shard, lines: &[String], now_ms: u64) -> Vec<u8> {
 fn one(txn: &mut Txn<'_>, arguments: &[&[u8]], out: &mut Vec<u8>) {
     if arguments == [b"FLUSHALL"] {
         // About all shards of a node, so not a handler of one: this is what it does to each.
-        txn.flush();
+        if txn.is_ahead() {
+            out.extend_from_slice(b"TRYAGAIN");
+        } else {
+            txn.flush();
+        }
         return;
     }
     let command = command::find(arguments[0]).expect("a command of the table");
@@ -66,7 +70,8 @@ fn one(txn: &mut Txn<'_>, arguments: &[&[u8]], out: &mut Vec<u8>) {
     let mut reply = Reply::new(out, Protocol::Resp2);
     let mark = reply.mark();
     let args = &mut Args::new(arguments);
-    let outcome = match command.run {
+    let refused = command::check_ahead(txn, command, arguments);
+    let outcome = refused.and_then(|()| match command.run {
         Run::Shard(handler) => handler(txn, args, &mut reply),
         Run::Sum(handler) => {
             reply.int(args.rest().iter().map(|name| handler(txn, name)).sum());
@@ -75,7 +80,7 @@ fn one(txn: &mut Txn<'_>, arguments: &[&[u8]], out: &mut Vec<u8>) {
         Run::Wait(_) | Run::Each(_) | Run::Pairs(_) | Run::Node(_) => {
             panic!("{arguments:?} does not write one shard at once")
         }
-    };
+    });
     if let Err(error) = outcome {
         reply.rollback(mark);
         reply.error(&error);

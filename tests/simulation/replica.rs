@@ -10,8 +10,11 @@ use std::ops::DerefMut;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crdt::{Epoch, FactId, Frame, Kind, Origin, Region, Seed, State, Time, Version};
-use geo::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer, Refusal};
+use bytes::Bytes;
+use crdt::{Cursor, Epoch, FactId, Frame, Kind, Origin, Region, Seed, Span, State, Time, Version};
+use geo::proto::{
+    Compared, Delivery, DeliveryConfig, Heartbeat, Merged, Next, Offer, Refusal, SpanSum,
+};
 use meridian::durability::Durability;
 use meridian::oplog::Budget;
 use meridian::oplog::backlog::{Backlog, Old};
@@ -31,6 +34,9 @@ pub(super) const SHARDS: u16 = 1_024;
 /// Bytes of the log in memory where nothing goes to disk: all of it.
 const UNBOUNDED: u64 = 1 << 30;
 
+/// What the model of a shard was where its state was handed out, by shard and version.
+pub(super) type Given = Rc<RefCell<BTreeMap<(u16, Vec<u8>), Model>>>;
+
 /// See the module.
 pub(super) struct Replica {
     shards: Arc<Shards>,
@@ -49,6 +55,9 @@ pub(super) struct Replica {
     /// What it has told the others that it keeps.
     pub(super) told: BTreeMap<Origin, Time>,
     history: Rc<RefCell<History>>,
+    given: Given,
+    /// Whether some of what has come as state no region has whole: the model knows nothing of it.
+    has_adopted: bool,
     model: Model,
     /// Below which epochs origins were seen to be closed.
     pub(super) closed: BTreeMap<Region, Epoch>,
@@ -62,12 +71,14 @@ impl Replica {
         seed: Seed,
         chance: u64,
         config: DeliveryConfig,
-        history: Rc<RefCell<History>>,
+        (history, given): (Rc<RefCell<History>>, Given),
     ) -> Self {
         let budget = Arc::new(Budget::new(UNBOUNDED));
         let shard = shard(number, seed, chance, config, &budget, false);
         let shards = Arc::new(Shards::new(seed, vec![shard]));
-        Self::of(shards, 0, number, None, history)
+        let mut new = Self::of(shards, 0, number, None, history);
+        new.given = given;
+        new
     }
 
     /// A shard of a node that has started from its disk: with all that it says that it holds.
@@ -108,6 +119,8 @@ impl Replica {
             held: Version::new(),
             told: BTreeMap::new(),
             history,
+            given: Given::default(),
+            has_adopted: false,
             model: Model::default(),
             closed: BTreeMap::new(),
             tally: Tally::default(),
@@ -141,12 +154,22 @@ impl Replica {
                 }
                 Next::End(next) => {
                     self.cursor = next;
+                    self.look_at_adopted();
                     let applied = self.shard().delivery().applied_ops();
                     let mut applied = applied.iter();
                     return applied.all(|(origin, time)| time <= self.held.get(origin));
                 }
                 Next::Behind => panic!("the log has dropped what nobody has looked at"),
             }
+        }
+    }
+
+    /// What the shard has taken for held, though it was in no log and nobody has handed it out.
+    fn look_at_adopted(&mut self) {
+        let holds = self.shard().holds().clone();
+        if self.disk.is_none() && !self.held.includes(&holds) {
+            self.held.join(&holds);
+            self.has_adopted = true;
         }
     }
 
@@ -196,7 +219,7 @@ impl Replica {
 
     /// Compares what readers see with what the model says.
     pub(super) fn check_model(&mut self, names: &[Vec<u8>], now_ms: u64) {
-        if !self.observe() {
+        if !self.observe() || self.has_adopted || self.shard().is_ahead() {
             return;
         }
         for moment in [0, now_ms, now_ms + 1_000] {
@@ -361,6 +384,71 @@ impl geo::testing::Replica for Replica {
     fn pending(&mut self, peer: Region, applied: &Version) -> u64 {
         self.shard().log_pending(peer, applied)
     }
+
+    fn spans(&mut self) -> Vec<Span> {
+        self.tally.count("catch-up: begun");
+        self.shard().spans()
+    }
+
+    fn sums(&mut self, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)> {
+        self.observe();
+        let given = self.shard().span_sums(spans, keys.min(5));
+        match &given {
+            None => self.tally.count("catch-up: peer busy"),
+            Some((version, _)) => {
+                let key = (self.number, encoded(version));
+                let model = self.has_adopted.then(Model::default);
+                let model = model.unwrap_or_else(|| self.model.clone());
+                self.given.borrow_mut().insert(key, model);
+            }
+        }
+        given
+    }
+
+    fn compare(
+        &mut self,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+        now_ms: u64,
+    ) -> Option<Vec<Compared>> {
+        let compared = self.shard().compare(version, theirs, now_ms);
+        for compared in compared.iter().flatten() {
+            self.tally.count(match compared {
+                Compared::Equal => "catch-up: keys found equal",
+                Compared::Differs(_) => "catch-up: keys found to differ",
+            });
+        }
+        compared
+    }
+
+    fn piece(&mut self, from: Cursor) -> Option<(Bytes, Option<Cursor>)> {
+        self.shard().state_piece(from)
+    }
+
+    fn merge(&mut self, piece: Bytes, now_ms: u64) -> Merged {
+        self.shard().merge_piece(piece, now_ms)
+    }
+
+    fn caught_up(&mut self, first: &Version, now_ms: u64) {
+        self.observe();
+        let key = (self.number, encoded(first));
+        let given = self.given.borrow().get(&key).cloned();
+        let given = given.expect("what was handed out was noted");
+        self.model.merge(&self.held, &given, first);
+        self.held.join(first);
+        self.shard().join(first, now_ms);
+        self.tally.count("catch-up: done");
+        let is_ahead = self.shard().is_ahead();
+        self.tally
+            .add("catch-up: ops since then are awaited", is_ahead.into());
+        self.observe();
+    }
+}
+
+fn encoded(version: &Version) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    version.encode(&mut bytes);
+    bytes
 }
 
 /// The next frame of those that have been dropped from memory.

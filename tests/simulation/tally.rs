@@ -33,10 +33,17 @@ pub(super) const FAULTS: &[&str] = &[
     "disk: writes fail",
     "disk: syncs fail",
     "disk: full",
+    "link: log does not reach back",
 ];
 
 /// What is rarely met. The same holds for these.
 pub(super) const PATHS: &[&str] = &[
+    "catch-up: begun",
+    "catch-up: peer busy",
+    "catch-up: keys found equal",
+    "catch-up: keys found to differ",
+    "catch-up: done",
+    "catch-up: ops since then are awaited",
     "refill: all regions gave their word",
     "refill: done without a lost region",
     "link: peer silent",

@@ -111,6 +111,17 @@ impl State {
         self.held.is_ahead()
     }
 
+    /// Whether there may be more of a key than the version of its shard says. What is decided from
+    /// that must wait: where this version is all there is, it would mean something else.
+    pub fn is_ahead_at(&self, key: &Key<'_>) -> bool {
+        self.held.has_told(key.hash)
+    }
+
+    /// Up to where the parts that are ahead go, all together.
+    pub fn ahead(&self) -> &Version {
+        self.held.newest()
+    }
+
     fn merge_item(
         &mut self,
         item: Item<'_>,
@@ -124,6 +135,7 @@ impl State {
             }
             Item::Key(slot, facts) => {
                 let key = self.seed.key(facts.name);
+                self.held.tell(key.hash);
                 open.names.push(facts.name.into());
                 if facts.later != Bodies::NONE {
                     open.later.push((key.hash, facts.later));
@@ -150,6 +162,7 @@ impl State {
             }
             Item::Run(run) => {
                 let key = self.seed.key(run.key);
+                self.held.tell(key.hash);
                 let register = Claimed::register(key.hash);
                 let claimed = Claimed::Run(key.hash, run.body.kind(), run.range.clone());
                 let RunFacts { slot, .. } = run;

@@ -64,6 +64,11 @@ impl Cursor {
             is_begun: false,
         }
     }
+
+    /// Takes the span that comes next off a walk, for who writes pieces of something else.
+    pub fn take_span(&mut self) -> Option<Span> {
+        self.spans.pop_front()
+    }
 }
 
 impl State {

@@ -49,7 +49,8 @@ pub enum Congestion {
 /// How connections are tuned.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Streams for frames of our own, up to 60. One more is for those of other regions.
+    /// Streams for frames of our own, up to 60. One more is for those of other regions, and one for
+    /// state.
     pub lanes: u16,
     /// How to find the sending rate.
     pub congestion: Congestion,
@@ -70,15 +71,15 @@ impl Default for Tuning {
 impl Tuning {
     /// Streams of frames that each side opens.
     pub(super) fn streams(self) -> u16 {
-        self.lanes.clamp(1, LANES_MAX as u16 - 1) + 1
+        self.lanes.clamp(1, LANES_MAX as u16 - 2) + 2
     }
 
     fn transport(self) -> Arc<TransportConfig> {
         let mut mtu = MtuDiscoveryConfig::default();
         mtu.upper_bound(MTU_MAX);
-        let lanes = u32::from(self.streams() - 1);
+        let lanes = u32::from(self.streams() - 2);
         let stream_window = STREAM_WINDOW.min(LANES_WINDOW / lanes);
-        let connection_window = (lanes + 1) * stream_window + CONTROL_WINDOW;
+        let connection_window = (lanes + 2) * stream_window + CONTROL_WINDOW;
         let mut transport = TransportConfig::default();
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(1))

@@ -75,6 +75,9 @@ pub enum LinkError {
         /// How many there are.
         count: u16,
     },
+    /// What was answered is no piece of the shard's state.
+    #[error("a piece of state is malformed: {0}")]
+    Piece(String),
     /// A message at a point of the conversation where it has no meaning.
     #[error("a message came out of turn: {0}")]
     OutOfTurn(&'static str),
@@ -96,6 +99,7 @@ impl LinkError {
             | Self::Impostor { .. }
             | Self::Forged { .. }
             | Self::NoSuchShard { .. }
+            | Self::Piece(_)
             | Self::OutOfTurn(_) => Fault::Peer,
         }
     }

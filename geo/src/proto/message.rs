@@ -8,6 +8,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use bincode::Options;
+use bytes::Bytes;
 use crdt::{Epoch, Origin, Region, Time, Version};
 use serde::{Deserialize, Serialize};
 
@@ -139,12 +140,105 @@ pub(super) enum Message {
     Behind(Vec<u16>),
     /// The record of regions, as I have it. Since [`ROSTER_LEVEL`].
     Roster(Vec<u8>),
+    /// What I want to know of the state of a shard. Since [`CATCH_UP_LEVEL`], as all that follow.
+    Ask(Ask),
+    /// I ask for no more state of this shard.
+    Done(u16),
+    /// Of what you have answered I have taken so many bytes, all together.
+    Taken(u64),
 }
 
 /// The level of features since which [`Message::Behind`] is understood.
 pub(super) const BEHIND_LEVEL: u32 = 3;
 /// The level of features since which [`Message::Roster`] is.
 pub(super) const ROSTER_LEVEL: u32 = 4;
+/// The level of features since which a shard is caught up by state.
+pub(super) const CATCH_UP_LEVEL: u32 = 6;
+
+/// A question about the state of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ask {
+    /// What the answers name; those of a conversation increase.
+    pub(super) id: u32,
+    /// Which shard.
+    pub(super) shard: u16,
+    /// 0 asks for pieces of the spans; any other number for the sums of so many equal parts of
+    /// each.
+    pub(super) parts: u8,
+    /// Slot, lowest tag, highest tag.
+    pub(super) spans: Vec<(u16, u32, u32)>,
+}
+
+/// The head of an answer, which goes on a lane of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// Bytes of answers before it on this connection: shows if one is missing or comes twice.
+    pub(super) offset: u64,
+    /// The question.
+    pub(super) id: u32,
+    /// What is answered.
+    pub(super) content: Content,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Content {
+    /// Not now.
+    Busy,
+    /// The next sums, in the order in which they were asked for.
+    Sums {
+        /// What the shard held.
+        #[serde(with = "wire::version")]
+        version: Version,
+        /// How many keys, and their sum; 0 if there is too much to look at.
+        sums: Vec<(u32, u64)>,
+    },
+    /// The next piece. Its bytes follow.
+    Piece {
+        /// Whether it is the last.
+        is_last: bool,
+    },
+}
+
+/// The byte behind the length of an answer, where a frame has its format.
+pub(super) const ANSWER: u8 = 0x80;
+/// Bytes before the head of an answer.
+const ANSWER_PREFIX: usize = 5;
+
+impl Answer {
+    /// Its bytes, with those of a piece.
+    pub(super) fn encode(&self, piece: &[u8]) -> Bytes {
+        let mut bytes = vec![0; ANSWER_PREFIX];
+        options()
+            .serialize_into(&mut bytes, self)
+            .expect("an answer of ours is far below the limit, and a Vec takes everything");
+        bytes.extend_from_slice(piece);
+        let length = (bytes.len() - 4) as u32;
+        if let Some((prefix, _)) = bytes.split_first_chunk_mut::<ANSWER_PREFIX>() {
+            prefix[..4].copy_from_slice(&length.to_le_bytes());
+            prefix[4] = ANSWER;
+        }
+        bytes.into()
+    }
+
+    /// Whether these bytes, which came on a lane, are an answer and no frame.
+    pub(super) fn is_one(bytes: &[u8]) -> bool {
+        bytes.get(4) == Some(&ANSWER)
+    }
+
+    /// Reads one, and what follows its head.
+    pub(super) fn decode(bytes: &Bytes) -> Result<(Self, Bytes), MessageError> {
+        let mut rest = bytes.get(ANSWER_PREFIX..).unwrap_or_default();
+        let answer: Self = options()
+            .deserialize_from(&mut rest)
+            .map_err(|error| MessageError::Content(error.to_string()))?;
+        let rest = bytes.slice(bytes.len() - rest.len()..);
+        if !matches!(answer.content, Content::Piece { .. }) && !rest.is_empty() {
+            return Err(MessageError::Content("there is more than an answer".into()));
+        }
+        Ok((answer, rest))
+    }
+}
 
 /// The level of features since which frames may be compressed on their way.
 pub(super) const BLOCKS_LEVEL: u32 = 5;
@@ -374,6 +468,62 @@ mod tests {
         let bytes = message.encode();
         assert_eq!(bytes, [FORMAT, 6, 3, 1, 0, 255]);
         assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn what_level_6_adds_is_what_is_stored() {
+        let ask = Ask {
+            id: 300,
+            shard: 2,
+            parts: 8,
+            spans: vec![(1, 0, u32::MAX)],
+        };
+        for (message, stored) in [
+            (
+                Message::Ask(ask),
+                &[
+                    FORMAT, 7, 251, 44, 1, 2, 8, 1, 1, 0, 252, 255, 255, 255, 255,
+                ][..],
+            ),
+            (Message::Done(7), &[FORMAT, 8, 7]),
+            (Message::Taken(251), &[FORMAT, 9, 251, 251, 0]),
+        ] {
+            assert_eq!(message.encode(), stored);
+            assert_eq!(Message::decode(stored), Ok(message));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_told_from_a_frame_and_read_as_it_was_written() {
+        let version = heartbeat().applied;
+        let sums = vec![(3, 1 << 60), (0, 0)];
+        for (content, piece, head) in [
+            (Content::Busy, &b""[..], &[7_u8, 9, 0][..]),
+            (Content::Sums { version, sums }, b"", &[7, 9, 1]),
+            (Content::Piece { is_last: true }, b"piece", &[7, 9, 2, 1]),
+        ] {
+            let answer = Answer {
+                offset: 7,
+                id: 9,
+                content,
+            };
+            let bytes = answer.encode(piece);
+            assert!(Answer::is_one(&bytes));
+            let length = (bytes.len() as u32 - 4).to_le_bytes();
+            assert!(bytes.starts_with(&[&length[..], &[ANSWER], head].concat()));
+            assert_eq!(
+                Answer::decode(&bytes),
+                Ok((answer, Bytes::copy_from_slice(piece)))
+            );
+            assert!(Answer::decode(&bytes.slice(..6)).is_err(), "cut");
+        }
+        let busy = Answer {
+            offset: 0,
+            id: 1,
+            content: Content::Busy,
+        };
+        let longer = busy.encode(b"more");
+        assert!(Answer::decode(&longer).is_err());
     }
 
     #[test]

@@ -29,12 +29,14 @@ use std::ops::Add;
 
 pub use delivery::{Delivery, DeliveryConfig, Ending, Lack, Offer, Refusal};
 pub use error::{Fault, LinkError};
-pub use link::{Accept, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Transmit, Why};
+pub use link::{
+    Accept, CatchingUp, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Transmit, Why,
+};
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};
 pub use reach::Reach;
 pub use refill::Refill;
 pub use roster::{AddError, Entry, ForgetError, Roster, RosterError, Stage};
-pub use shards::{Next, Shards};
+pub use shards::{Compared, Merged, Next, Shards, SpanSum};
 
 /// A moment, in nanoseconds since one that the caller chose. Only differences mean anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

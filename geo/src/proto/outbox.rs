@@ -87,6 +87,8 @@ pub(super) struct Outbox {
     has_complained: bool,
     /// The same of `relay_place`.
     has_complained_of_relays: bool,
+    /// How often ops had been taken for held that are in no log.
+    joins: u64,
     /// What the peer wants: epochs of these regions below these.
     wants: BTreeMap<Region, Epoch>,
     relay_place: Place,
@@ -104,6 +106,7 @@ impl Outbox {
             place: Place::Unset,
             has_complained: false,
             has_complained_of_relays: false,
+            joins: 0,
             wants: BTreeMap::new(),
             relay_place: Place::Unset,
             flight: Flight::default(),
@@ -135,6 +138,15 @@ impl Outbox {
         self.relay_flight = Flight::default();
     }
 
+    /// Looks anew for where to start if the log has got another gap since.
+    pub(super) fn mind_joins(&mut self, joins: u64) {
+        if joins != self.joins {
+            self.joins = joins;
+            self.place = Place::Unset;
+            self.relay_place = Place::Unset;
+        }
+    }
+
     /// Replaces what the peer wants.
     pub(super) fn wants(&mut self, wants: impl Iterator<Item = (Region, Epoch)>) {
         let wants: BTreeMap<Region, Epoch> = wants.collect();
@@ -154,6 +166,11 @@ impl Outbox {
     /// Whether the log no longer reaches back to what the peer lacks.
     pub(super) fn is_behind(&self) -> bool {
         self.place == Place::Behind
+    }
+
+    /// The same of anything that the peer gets from us.
+    pub(super) fn is_behind_at_all(&self) -> bool {
+        self.is_behind() || self.relay_place == Place::Behind
     }
 
     /// Bytes of a kind that are under way.

@@ -1,6 +1,7 @@
 //! How a link reaches the shards of its node.
 
-use crdt::{Frame, Region, Time, Version};
+use bytes::Bytes;
+use crdt::{Cursor, Frame, Region, Span, Time, Version};
 
 use super::delivery::{Delivery, Offer};
 use super::message::Heartbeat;
@@ -16,6 +17,36 @@ pub enum Next {
     End(u64),
     /// What was there has been dropped.
     Behind,
+}
+
+/// What is to be known of a span's keys without sending them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanSum {
+    /// How many there are, or as many as were looked at.
+    pub keys: u32,
+    /// The sums of all of them together; `None` if there is too much to look at. Where these are
+    /// equal, so is what two replicas hold.
+    pub sum: Option<u64>,
+}
+
+/// How a span is here, compared with a peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The same. It has been noted that it is up to the peer's version.
+    Equal,
+    /// Perhaps not the same; how many keys there are here, as far as was looked.
+    Differs(u32),
+}
+
+/// What became of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// It is taken in.
+    Done,
+    /// Not now: it is too far ahead of our clock.
+    Later,
+    /// It is no piece of this shard.
+    Bad(String),
 }
 
 /// The shards of a node, as a [`Link`](super::Link) sees them. The node and the simulator implement
@@ -67,4 +98,31 @@ pub trait Shards {
 
     /// How many ops in the shard's log, other than those of `peer`, `applied` lacks.
     fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64;
+
+    /// What a shard's keys are walked by; nothing if it cannot take in state.
+    fn spans(&mut self, shard: u16) -> Vec<Span>;
+
+    /// The sums of the first of these spans, as many as have about `keys` keys and at least one,
+    /// and the version that they are at. `None` if the shard cannot hand out its state now.
+    fn sums(&mut self, shard: u16, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)>;
+
+    /// Compares spans with a peer's, which were as given at a version; those that are equal are up
+    /// to that. `None`: not now, that is too far ahead of our clock.
+    fn compare(
+        &mut self,
+        shard: u16,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+    ) -> Option<Vec<Compared>>;
+
+    /// The next piece of a walk, and where to go on. `None` if the shard cannot hand out its state
+    /// now.
+    fn piece(&mut self, shard: u16, from: Cursor) -> Option<(Bytes, Option<Cursor>)>;
+
+    /// Takes in a piece.
+    fn merge(&mut self, shard: u16, piece: Bytes) -> Merged;
+
+    /// All keys of a shard are at least up to `first`: that is its version now, besides what it
+    /// was.
+    fn caught_up(&mut self, shard: u16, first: &Version);
 }

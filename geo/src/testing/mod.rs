@@ -12,6 +12,7 @@ mod joining;
 mod remembering;
 mod replica;
 mod setup;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -163,10 +164,12 @@ impl<R: Replica> Net<R> {
         let config = Config {
             own,
             database: "test".into(),
-            level: 4,
+            level: 6,
             lanes: 2,
             window_bytes: self.setup.bytes_max,
             relay_window_bytes: self.setup.bytes_max,
+            state_window_bytes: 4 * self.setup.bytes_max,
+            state_bytes_per_s: 1 << 30,
         };
         Link::new(config, peer, self.chance.below(u64::MAX))
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crdt::{Change, Clock, Effect, Frame, FrameWriter, Region, Stamp, Time, Version};
+use bytes::Bytes;
+use crdt::{Change, Clock, Cursor, Effect, Frame, FrameWriter, Region, Span, Stamp, Time, Version};
 
-use super::{Net, Replica, Setup};
-use crate::proto::{Delivery, DeliveryConfig, Heartbeat, Next, Offer};
+use super::{Net, Replica, Setup, told};
+use crate::proto::{Compared, Delivery, DeliveryConfig, Heartbeat, Merged, Next, Offer, SpanSum};
 
 /// A shard that remembers what it has applied, and nothing else.
 #[derive(Debug)]
@@ -19,6 +20,11 @@ pub struct Remembering {
     pub(super) log_frames_max: usize,
     dropped_ops: Version,
     pub(super) ops: BTreeSet<Stamp>,
+    /// Those that have come as state, and are beyond the version.
+    told: BTreeSet<Stamp>,
+    ahead: Version,
+    /// The last op of each origin that it has had.
+    ends: Version,
 }
 
 impl Remembering {
@@ -33,7 +39,29 @@ impl Remembering {
             log_frames_max: usize::MAX,
             dropped_ops: Version::new(),
             ops: BTreeSet::new(),
+            told: BTreeSet::new(),
+            ahead: Version::new(),
+            ends: Version::new(),
         }
+    }
+
+    fn is_ahead(&self) -> bool {
+        !self.ends.includes(&self.ahead)
+    }
+
+    fn go_ahead(&mut self, version: &Version) {
+        let latest = version.iter().map(|(_, time)| time).max();
+        self.clock.observe(latest.unwrap_or_default());
+        self.ahead.join(version);
+        self.look_ahead();
+    }
+
+    fn look_ahead(&mut self) {
+        self.told.retain(|op| !self.ends.covers(*op));
+        if !self.is_ahead() {
+            self.ahead = Version::new();
+        }
+        self.delivery.note_ahead(&self.ahead);
     }
 
     pub(super) fn write(&mut self, now_ms: u64) -> Stamp {
@@ -54,6 +82,7 @@ impl Remembering {
     }
 
     fn append(&mut self, frame: Frame) {
+        self.ends.advance(frame.origin(), frame.last());
         self.log.push_back(frame);
         while self.log_frames_max < self.log.len() {
             if let Some(frame) = self.log.pop_front() {
@@ -72,7 +101,8 @@ impl Remembering {
     fn apply_ready(&mut self) {
         while let Some((frame, skip)) = self.delivery.next_ready() {
             for op in frame.iter().filter(|op| skip < op.stamp.time) {
-                assert!(self.ops.insert(op.stamp), "{} is applied once", op.stamp);
+                let is_new = self.ops.insert(op.stamp) || self.told.remove(&op.stamp);
+                assert!(is_new, "{} is applied once", op.stamp);
                 assert!(
                     self.delivery.version().includes(&op.deps),
                     "{} has its deps",
@@ -83,6 +113,11 @@ impl Remembering {
             self.delivery.applied(&frame);
             self.seal(); // What was issued before stands before it in the log.
             self.append(frame);
+            self.look_ahead();
+        }
+        let orphans = self.delivery.orphans();
+        if !orphans.is_empty() {
+            Replica::caught_up(self, &orphans, 0);
         }
     }
 }
@@ -132,6 +167,77 @@ impl Replica for Remembering {
     fn pending(&mut self, peer: Region, applied: &Version) -> u64 {
         let of_others = self.ops.iter().filter(|stamp| stamp.origin.region != peer);
         of_others.filter(|stamp| !applied.covers(**stamp)).count() as u64
+    }
+
+    fn spans(&mut self) -> Vec<Span> {
+        told::spans()
+    }
+
+    fn sums(&mut self, spans: &[Span], _: usize) -> Option<(Version, Vec<SpanSum>)> {
+        self.seal();
+        let few = spans.get(..spans.len().min(5)).unwrap_or(spans);
+        let sums = few.iter().map(|&span| told::sum(&self.ops, span));
+        (!self.is_ahead()).then(|| (self.ends.clone(), sums.collect()))
+    }
+
+    fn compare(
+        &mut self,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+        now_ms: u64,
+    ) -> Option<Vec<Compared>> {
+        if self.delivery.is_too_early(version, now_ms) {
+            return None;
+        }
+        let compare = |&(span, theirs): &(Span, SpanSum)| {
+            let own = told::sum(&self.ops, span);
+            if own == theirs {
+                Compared::Equal
+            } else {
+                Compared::Differs(own.keys)
+            }
+        };
+        let compared = theirs.iter().map(compare).collect();
+        self.go_ahead(version);
+        Some(compared)
+    }
+
+    fn piece(&mut self, mut from: Cursor) -> Option<(Bytes, Option<Cursor>)> {
+        self.seal();
+        if self.is_ahead() {
+            return None;
+        }
+        let span = from.take_span();
+        let piece = told::piece(&self.ends, &self.ops, span);
+        Some((piece, span.map(|_| from)))
+    }
+
+    fn merge(&mut self, piece: Bytes, now_ms: u64) -> Merged {
+        let Some((version, ops)) = told::read(&piece) else {
+            return Merged::Bad("no piece".into());
+        };
+        if self.delivery.is_too_early(&version, now_ms) {
+            return Merged::Later;
+        }
+        let new = ops.into_iter().filter(|op| !self.ops.contains(op));
+        let new: Vec<Stamp> = new.collect();
+        self.told.extend(&new);
+        self.ops.extend(new);
+        self.go_ahead(&version);
+        Merged::Done
+    }
+
+    fn caught_up(&mut self, first: &Version, _: u64) {
+        self.seal();
+        for (origin, time) in first.iter() {
+            if self.ends.get(origin) < time {
+                self.dropped_ops.advance(origin, time);
+            }
+        }
+        self.ends.join(first);
+        self.delivery.joined(first);
+        self.look_ahead();
+        self.apply_ready();
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a net needs of a shard, and how links reach the shards of a node.
 
-use crdt::{Frame, Region, Time, Version};
+use bytes::Bytes;
+use crdt::{Cursor, Frame, Region, Span, Time, Version};
 
 use super::joining::Record;
-use crate::proto::{Delivery, Heartbeat, Next, Offer, Reach, Roster, Shards};
+use crate::proto::{
+    Compared, Delivery, Heartbeat, Merged, Next, Offer, Reach, Roster, Shards, SpanSum,
+};
 
 /// A region's copy of a shard, as a net drives it. Each method is the one of [`Shards`] with that
 /// name, of one shard.
@@ -35,6 +38,29 @@ pub trait Replica {
 
     /// See [`Shards::pending`].
     fn pending(&mut self, peer: Region, applied: &Version) -> u64;
+
+    /// See [`Shards::spans`].
+    fn spans(&mut self) -> Vec<Span>;
+
+    /// See [`Shards::sums`].
+    fn sums(&mut self, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)>;
+
+    /// See [`Shards::compare`].
+    fn compare(
+        &mut self,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+        now_ms: u64,
+    ) -> Option<Vec<Compared>>;
+
+    /// See [`Shards::piece`].
+    fn piece(&mut self, from: Cursor) -> Option<(Bytes, Option<Cursor>)>;
+
+    /// See [`Shards::merge`].
+    fn merge(&mut self, piece: Bytes, now_ms: u64) -> Merged;
+
+    /// See [`Shards::caught_up`].
+    fn caught_up(&mut self, first: &Version, now_ms: u64);
 }
 
 /// The shards of a node at a moment.
@@ -105,5 +131,37 @@ impl<R: Replica> Shards for View<'_, R> {
 
     fn pending(&mut self, shard: u16, peer: Region, applied: &Version) -> u64 {
         self.at(shard).pending(peer, applied)
+    }
+
+    fn spans(&mut self, shard: u16) -> Vec<Span> {
+        self.at(shard).spans()
+    }
+
+    fn sums(&mut self, shard: u16, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)> {
+        self.at(shard).sums(spans, keys)
+    }
+
+    fn compare(
+        &mut self,
+        shard: u16,
+        version: &Version,
+        theirs: &[(Span, SpanSum)],
+    ) -> Option<Vec<Compared>> {
+        let now_ms = self.now_ms;
+        self.at(shard).compare(version, theirs, now_ms)
+    }
+
+    fn piece(&mut self, shard: u16, from: Cursor) -> Option<(Bytes, Option<Cursor>)> {
+        self.at(shard).piece(from)
+    }
+
+    fn merge(&mut self, shard: u16, piece: Bytes) -> Merged {
+        let now_ms = self.now_ms;
+        self.at(shard).merge(piece, now_ms)
+    }
+
+    fn caught_up(&mut self, shard: u16, first: &Version) {
+        let now_ms = self.now_ms;
+        self.at(shard).caught_up(first, now_ms);
     }
 }

@@ -44,7 +44,8 @@ impl Shard {
     /// Removes what is past its deadline and ours to remove. Returns how many things it removed:
     /// as many as the limit if there may be more.
     pub fn expire(&mut self, round: &Round<'_>) -> usize {
-        if !self.is_in_service() {
+        // What it removed of what is ahead, it would not remove elsewhere.
+        if !self.is_in_service() || self.is_ahead() {
             return 0;
         }
         let due = self.due(round);

@@ -91,7 +91,7 @@ impl Shard {
 
     /// Issues again what turned up late and is ours to issue, and drops what has been.
     pub(super) fn reissue_late(&mut self, now_ms: u64) {
-        if self.delivery.late().is_empty() {
+        if self.delivery.late().is_empty() || self.is_ahead() {
             return;
         }
         for frame in self.delivery.late().to_vec() {

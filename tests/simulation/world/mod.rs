@@ -20,7 +20,7 @@ use meridian::shards::Shards;
 use super::commands;
 use super::disk::Disk;
 use super::history::History;
-use super::replica::{Replica, SHARDS};
+use super::replica::{Given, Replica, SHARDS};
 use super::tally::Tally;
 use faults::Grave;
 
@@ -54,6 +54,8 @@ pub(super) struct World {
     grace_ms: u64,
     /// Whether links have windows of a few frames.
     is_narrow: bool,
+    /// Bytes of a log that are kept, now and then, where no node has a disk.
+    log_bytes: Option<u64>,
     /// How many of 10 rounds of settling and expiring a region leaves out.
     laziness: u32,
     since_tidy_ms: u64,
@@ -87,10 +89,11 @@ impl World {
         let chances = Rc::new(RefCell::new(random.fork()));
         let setup = setup(seed, &mut random);
         let history = Rc::new(RefCell::new(History::default()));
-        let shared = Rc::clone(&history);
+        let (shared, given) = (Rc::clone(&history), Given::default());
         let net = Net::with(setup, move |number, config| {
             let chance = chances.borrow_mut().u64(..);
-            Replica::new(number, keys, chance, config, Rc::clone(&shared))
+            let known = (Rc::clone(&shared), Given::clone(&given));
+            Replica::new(number, keys, chance, config, known)
         });
         let names = (0..NUMBERS)
             .map(|number| {
@@ -110,6 +113,7 @@ impl World {
             refills: (1..=REGIONS).map(|at| (at, Refill::default())).collect(),
             is_narrow: setup.bytes_max < 1 << 20,
             grace_ms: [0, 200, 2_000][random.usize(0..3)],
+            log_bytes: None,
             laziness: random.u32(0..9),
             since_tidy_ms: 0,
             since_restart: usize::MAX,
@@ -122,6 +126,9 @@ impl World {
             random,
         };
         world.install_disks(keys, setup);
+        if world.disks.is_empty() {
+            world.log_bytes = [None, Some(0), Some(500)][world.random.usize(0..3)];
+        }
         world
     }
 
@@ -204,8 +211,16 @@ impl World {
                 Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
                 Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
                 Event::Down(Why::Forgotten) => panic!("nobody is forgotten here"),
-                Event::Behind { shard } => panic!("the log of shard {shard} does not reach back"),
-                Event::Unreachable { .. } | Event::Up | Event::Late(_) | Event::Refused { .. } => {}
+                Event::Behind { shard } => {
+                    let may_be = self.log_bytes.is_some();
+                    assert!(may_be, "the log of shard {shard} does not reach back");
+                    self.tally.count("link: log does not reach back");
+                }
+                Event::Unreachable { .. }
+                | Event::CaughtUp { .. }
+                | Event::Up
+                | Event::Late(_)
+                | Event::Refused { .. } => {}
             }
         }
     }
@@ -217,6 +232,18 @@ impl World {
             if self.laziness <= self.random.u32(0..10) {
                 self.tidy(at);
             }
+            if let Some(bytes) = self.log_bytes.filter(|_| self.random.u32(0..10) == 0) {
+                self.forget(at, bytes);
+            }
+        }
+    }
+
+    /// A region's logs keep no more than so many bytes.
+    fn forget(&mut self, at: u8, bytes: u64) {
+        for number in 0..NUMBERS {
+            let (replica, _) = self.net.shard(at, number);
+            replica.observe();
+            replica.shard().trim_log(bytes);
         }
     }
 

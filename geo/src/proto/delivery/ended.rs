@@ -29,6 +29,7 @@ impl Delivery {
                 .deps
                 .iter()
                 .chain(self.inbox.tails())
+                .chain(self.parts_held())
                 .chain(self.closing.closed());
             for (ended, time) in known {
                 if ended.region == region && ended.epoch < below {

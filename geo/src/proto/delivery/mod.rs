@@ -11,6 +11,7 @@
 //!
 //! What is applied counts as kept, unless [`Delivery::kept`] says what is.
 
+mod catch_up;
 mod ended;
 mod exclusion;
 mod late;
@@ -136,6 +137,7 @@ pub struct Delivery {
     /// What we hold of ended origins may have changed since it was last announced.
     announced_is_old: bool,
     late: late::Late,
+    catch_up: catch_up::CatchUp,
     words: word::Words,
     /// Regions that take part no more. What others hold of them is taken from these.
     excluded: BTreeSet<Region>,
@@ -162,6 +164,7 @@ impl Delivery {
             closing: Closing::default(),
             announced_is_old: true,
             late: late::Late::default(),
+            catch_up: catch_up::CatchUp::default(),
             words: word::Words::default(),
             excluded: BTreeSet::new(),
             trusted_clocks: BTreeSet::new(),

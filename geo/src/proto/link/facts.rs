@@ -14,12 +14,17 @@ pub struct Config {
     pub database: String,
     /// The level of features that this build knows.
     pub level: u32,
-    /// Lanes for our own frames, 0 to `lanes − 1`; number `lanes` is for those of others.
+    /// Lanes for our own frames, 0 to `lanes − 1`; number `lanes` is for those of others, and the
+    /// one after that for state.
     pub lanes: u16,
     /// Bytes of one shard's frames of our own that may be under way; less than an inbox takes.
     pub window_bytes: usize,
     /// Bytes of one shard's frames of other regions that may be under way.
     pub relay_window_bytes: usize,
+    /// Bytes of state that may be under way to a peer which catches up.
+    pub state_window_bytes: usize,
+    /// Bytes of state that are sent to a peer in a second at most.
+    pub state_bytes_per_s: u64,
 }
 
 /// Something to send.
@@ -70,11 +75,20 @@ pub enum Event {
         /// Which shard.
         shard: u16,
     },
-    /// The peer's log no longer reaches back to what we lack of these shards: unless others have
-    /// it, it does not come.
+    /// The peer's log no longer reaches back to what we lack of these shards: they are caught up by
+    /// its state, if it knows how to.
     Unreachable {
         /// Which shards.
         shards: Vec<u16>,
+    },
+    /// A shard has been caught up by the peer's state.
+    CaughtUp {
+        /// Which shard.
+        shard: u16,
+        /// Bytes that it took.
+        bytes: u64,
+        /// Milliseconds that it took.
+        elapsed_ms: u64,
     },
     /// Ops of a closed origin turned up: its region must issue them again.
     Late(Frame),
@@ -96,6 +110,19 @@ pub enum LinkState {
     Lagging,
     /// No link for 3 s.
     Down,
+}
+
+/// How far a shard has been caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchingUp {
+    /// Which shard.
+    pub shard: u16,
+    /// How many of its slots have been compared.
+    pub slots_done: u32,
+    /// How many it has.
+    pub slots: u32,
+    /// Bytes that it has taken so far.
+    pub bytes: u64,
 }
 
 /// Figures about a link.
@@ -122,6 +149,14 @@ pub struct Stats {
     pub frames_received: u64,
     /// Frames that were dropped for good, for whatever reason but that they were held already.
     pub frames_refused: u64,
+    /// The shard that is being caught up by the peer's state.
+    pub catching_up: Option<CatchingUp>,
+    /// Shards that have been caught up by the peer's state since the link was made.
+    pub caught_up: u64,
+    /// Bytes of state sent to the peer, and received from it, since the link was made.
+    pub state_bytes_sent: u64,
+    /// See above.
+    pub state_bytes_received: u64,
     /// Control messages sent.
     pub messages_sent: u64,
     /// Bytes of them.

@@ -2,7 +2,7 @@
 
 use crdt::Version;
 
-use super::{BEAT, Link, LinkState, Stats};
+use super::{BEAT, CatchingUp, Link, LinkState, Stats};
 use crate::proto::Instant;
 use crate::proto::message::BLOCKS_LEVEL;
 use crate::proto::outbox::{Outbox, Which};
@@ -33,6 +33,12 @@ impl Link {
         let in_flight = |o: &Outbox| o.in_flight(Which::Own) + o.in_flight(Which::Relayed);
         stats.in_flight_bytes = self.talk.outboxes.iter().map(in_flight).sum();
         stats.shards_behind = self.talk.outboxes.iter().filter(|o| o.is_behind()).count();
+        stats.catching_up = self.talk.taking.as_ref().map(|taking| CatchingUp {
+            shard: taking.shard,
+            slots_done: taking.slots_done,
+            slots: taking.slots,
+            bytes: taking.bytes,
+        });
         stats.pending_ops = (0..shards.count())
             .map(|shard| self.pending(shard, shards))
             .sum();

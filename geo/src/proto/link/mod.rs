@@ -11,12 +11,15 @@
 //! that is ahead, or by a peer that does not keep to this.
 //!
 //! A shard whose log no longer reaches back to what the peer lacks sends nothing and says so
-//! ([`Event::Behind`]) rather than skip.
+//! ([`Event::Behind`]) rather than skip. The peer then catches up by state: `take`, `give`.
 
 mod ahead;
 mod facts;
 mod figures;
+mod give;
 mod say;
+mod send;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,12 +28,12 @@ use crdt::{Frame, Origin, Region, Time};
 
 use super::delivery::{Offer, Refusal};
 use super::error::LinkError;
-use super::message::{Heartbeat, Hello, Message, Want};
-use super::outbox::{Found, Outbox, Which};
+use super::message::{Answer, Heartbeat, Hello, Message, Want};
+use super::outbox::{Outbox, Which};
 use super::roster::Roster;
 use super::shards::Shards;
 use super::{Instant, Span};
-pub use facts::{Accept, Config, Event, LinkState, Stats, Transmit, Why};
+pub use facts::{Accept, CatchingUp, Config, Event, LinkState, Stats, Transmit, Why};
 
 /// Between heartbeats.
 const BEAT: Span = Span::from_ms(200);
@@ -99,6 +102,16 @@ struct Conversation {
     behind: Vec<u16>,
     /// Beats that have been sent.
     beats: u32,
+    /// Shards of which the peer's log does not reach back far enough.
+    unreachable: BTreeSet<u16>,
+    taking: Option<take::Taking>,
+    /// When the next shard may be caught up.
+    take_at: Instant,
+    asks_sent: u32,
+    /// Bytes of answers that were taken, and those that have been told.
+    answers_taken: u64,
+    answers_told: u64,
+    giving: give::Giving,
     /// Whether the peer has been silent for so long that others are asked for its ops.
     is_quiet: bool,
 }
@@ -186,6 +199,8 @@ impl Link {
             return;
         }
         self.phase = Phase::Down;
+        self.stop_taking(now, shards);
+        self.stop_giving(shards);
         self.talk = Conversation::default();
         self.events.push_back(Event::Down(why));
         shards.reach(&mut |reach| reach.down(self.peer, now));
@@ -250,10 +265,18 @@ impl Link {
                 shards.heard_roster(Roster::decode(&bytes)?);
                 Ok(())
             }
-            (Phase::Up, Message::Behind(shards)) => {
-                if !shards.is_empty() && self.events.len() < EVENTS_MAX {
-                    self.events.push_back(Event::Unreachable { shards });
-                }
+            (Phase::Up, Message::Behind(behind)) => {
+                self.heard_behind(behind, shards);
+                Ok(())
+            }
+            (Phase::Up, Message::Ask(ask)) => self.asked(ask),
+            (Phase::Up, Message::Done(shard)) => {
+                self.check_shard(shard)?;
+                self.asked_enough(shard, shards);
+                Ok(())
+            }
+            (Phase::Up, Message::Taken(bytes)) => {
+                self.answers_taken(bytes);
                 Ok(())
             }
         }
@@ -268,6 +291,11 @@ impl Link {
     ) -> Result<Accept, LinkError> {
         if self.phase != Phase::Up || self.is_refused || EVENTS_MAX <= self.events.len() {
             return Ok(Accept::Later); // Lanes and the hello come in any order.
+        }
+        if Answer::is_one(&bytes) {
+            self.heard_at = Some(now);
+            self.live_at = Some(now);
+            return self.answered(now, &bytes, shards);
         }
         let frame = Frame::parse(bytes)?;
         let (shard, origin, last) = (frame.shard(), frame.origin(), frame.last());
@@ -320,6 +348,7 @@ impl Link {
         if self.phase != Phase::Up {
             return;
         }
+        self.take_on(now, shards);
         let has_room = self.talk.control.len() < CONTROL_MAX;
         if self.is_refused && TOLD_AFTER <= self.talk.beats {
             self.go_down(now, Why::Forgotten, shards);
@@ -345,10 +374,11 @@ impl Link {
         match self.phase {
             Phase::Down => None,
             Phase::Greeting => silence,
-            Phase::Up => [silence, Some(self.beat_at), self.talk.ack_at]
-                .into_iter()
-                .flatten()
-                .min(),
+            Phase::Up => {
+                let of_state = [self.takes_at(), self.answers_at()];
+                let usual = [silence, Some(self.beat_at), self.talk.ack_at];
+                usual.into_iter().chain(of_state).flatten().min()
+            }
         }
     }
 
@@ -367,20 +397,38 @@ impl Link {
             let hello = self.hello(shards);
             return Some(self.control(&hello));
         }
+        if self.phase == Phase::Up {
+            self.take_on(now, shards);
+        }
         if let Some(message) = self.talk.control.pop_front() {
             return Some(self.control(&message));
         }
         if self.is_refused {
             return None;
         }
+        if self.talk.answers_told < self.talk.answers_taken {
+            self.talk.answers_told = self.talk.answers_taken;
+            return Some(self.control(&Message::Taken(self.talk.answers_taken)));
+        }
         if let Some(frame) = self.talk.late.pop_front() {
             return Some(self.sent(Which::Relayed, frame.shard(), frame.bytes().clone()));
         }
+        let giving = &mut self.talk.giving;
+        giving.is_first = !giving.is_first;
+        if giving.is_first
+            && let Some(answer) = self.next_answer(now, shards)
+        {
+            return Some(answer);
+        }
         let frame = self.next_frame(shards);
-        if frame.is_none() && self.phase == Phase::Up {
+        if frame.is_some() {
+            return frame;
+        }
+        let answer = self.next_answer(now, shards);
+        if answer.is_none() && self.phase == Phase::Up {
             self.hurry(now, shards);
         }
-        frame
+        answer
     }
 
     fn control(&mut self, message: &Message) -> Transmit {
@@ -525,58 +573,5 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    /// The next frame that the peer lacks and a window has room for, shards taking turns.
-    fn next_frame(&mut self, shards: &mut dyn Shards) -> Option<Transmit> {
-        for _ in 0..self.talk.outboxes.len() {
-            let shard = self.talk.turn;
-            let frame = self.next_of_shard(shard, shards);
-            self.talk.turn = (shard + 1) % self.talk.outboxes.len() as u16;
-            if let Some(transmit) = frame {
-                return Some(transmit);
-            }
-        }
-        self.talk.is_relays_turn = !self.talk.is_relays_turn;
-        None
-    }
-
-    fn next_of_shard(&mut self, shard: u16, shards: &mut dyn Shards) -> Option<Transmit> {
-        let mut turns = [
-            (Which::Own, self.config.window_bytes),
-            (Which::Relayed, self.config.relay_window_bytes),
-        ];
-        if self.talk.is_relays_turn {
-            turns.reverse();
-        }
-        for (which, window) in turns {
-            let outbox = &mut self.talk.outboxes[usize::from(shard)];
-            if window <= outbox.in_flight(which) {
-                continue;
-            }
-            match outbox.next(which, shards) {
-                Found::Nothing => {}
-                Found::Behind => self.say_behind(which, shard),
-                Found::Frame(frame) => {
-                    self.talk.is_relays_turn = !self.talk.is_relays_turn;
-                    return Some(self.sent(which, shard, frame.bytes().clone()));
-                }
-            }
-        }
-        None
-    }
-
-    fn sent(&mut self, which: Which, shard: u16, bytes: Bytes) -> Transmit {
-        self.stats.frames_sent += 1;
-        self.stats.frame_bytes_sent += bytes.len() as u64;
-        let lanes = self.config.lanes.max(1);
-        let lane = match which {
-            Which::Own => shard % lanes,
-            Which::Relayed => {
-                self.stats.frames_relayed += 1;
-                lanes
-            }
-        };
-        Transmit::Frame { lane, bytes }
     }
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Epoch, Frame, Region, Time, Version};
 
-use super::{ACK_DELAY, Event, Link};
+use super::{ACK_DELAY, EVENTS_MAX, Event, Link};
 
-use crate::proto::message::{BEHIND_LEVEL, Heartbeat, Hello, Message, ROSTER_LEVEL, Want};
+use crate::proto::message::{
+    BEHIND_LEVEL, CATCH_UP_LEVEL, Heartbeat, Hello, Message, ROSTER_LEVEL, Want,
+};
 use crate::proto::outbox::Which;
 use crate::proto::shards::Shards;
 use crate::proto::{Instant, Span};
@@ -129,6 +131,11 @@ impl Link {
                     .map(|heartbeat| (shard, heartbeat)),
             );
             self.hand_back(shard, shards);
+            let mut joins = 0;
+            shards.delivery(shard, &mut |delivery| joins = delivery.joins());
+            if let Some(outbox) = self.talk.outboxes.get_mut(usize::from(shard)) {
+                outbox.mind_joins(joins);
+            }
         }
         self.talk.control.push_back(Message::Beat {
             time,
@@ -142,8 +149,14 @@ impl Link {
                 .control
                 .push_back(Message::Again { shard, applied });
         }
-        if !self.talk.behind.is_empty() {
-            let behind = std::mem::take(&mut self.talk.behind);
+        let mut behind = std::mem::take(&mut self.talk.behind);
+        if CATCH_UP_LEVEL <= self.talk.level {
+            // What it lacks anew after it has caught up is no news here.
+            let outboxes = (0..).zip(&self.talk.outboxes);
+            let all = outboxes.filter(|(_, outbox)| outbox.is_behind_at_all());
+            behind = all.map(|(shard, _)| shard).collect();
+        }
+        if !behind.is_empty() {
             self.talk.control.push_back(Message::Behind(behind));
         }
         let wants = self.wants(now, shards);
@@ -176,6 +189,21 @@ impl Link {
         }
         if BEHIND_LEVEL <= self.talk.level && !self.talk.behind.contains(&shard) {
             self.talk.behind.push(shard);
+        }
+    }
+
+    /// The peer's log does not reach back to what we lack of these shards.
+    pub(super) fn heard_behind(&mut self, behind: Vec<u16>, shards: &mut dyn Shards) {
+        let count = shards.count();
+        let known = &mut self.talk.unreachable;
+        let mut news = Vec::new();
+        for shard in behind.into_iter().filter(|&shard| shard < count) {
+            if known.insert(shard) {
+                news.push(shard);
+            }
+        }
+        if !news.is_empty() && self.events.len() < EVENTS_MAX {
+            self.events.push_back(Event::Unreachable { shards: news });
         }
     }
 

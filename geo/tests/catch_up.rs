@@ -1,0 +1,202 @@
+//! Regions that lack more than logs hold, and catch up by state, in virtual time.
+
+use geo::proto::{Event, Lack, Refill};
+use geo::testing::{Net, Setup, region};
+
+/// Regions, with logs of three frames.
+fn forgetful(setup: Setup) -> Net {
+    let mut net = Net::new(setup);
+    for at in 1..=setup.regions {
+        net.limit_log(at, 3);
+    }
+    net.run_for(1_000);
+    net
+}
+
+fn setup(regions: u8, seed: u64) -> Setup {
+    Setup {
+        regions,
+        shards: 2,
+        ..Setup::three(seed)
+    }
+}
+
+/// Writes so many ops, each a frame of its own.
+fn write(net: &mut Net, at: u8, count: usize) {
+    for _ in 0..count {
+        for shard in 0..2 {
+            net.write(at, shard);
+            let other = at % 2 + 1;
+            net.with_link(at, other, |_, _, shards| {
+                shards.next_frame(shard, 0, &mut |_| false)
+            });
+        }
+        net.run_for(3);
+    }
+}
+
+fn caught_up(net: &Net, at: u8) -> usize {
+    let of = |(_, by, _, event): &&(_, _, _, Event)| {
+        *by == region(at) && matches!(event, Event::CaughtUp { .. })
+    };
+    net.events.iter().filter(of).count()
+}
+
+#[track_caller]
+fn check_converges(net: &mut Net, ms: u64) {
+    let converges = net.run_until(ms, |net| net.has_converged());
+    assert!(
+        converges,
+        "not the same within {ms} ms:\n{}",
+        net.describe()
+    );
+    assert!(net.run_until(5_000, Net::is_all_stable));
+}
+
+#[test]
+fn a_region_that_was_cut_off_catches_up_and_both_go_on() {
+    let mut net = forgetful(setup(2, 1));
+    net.cut(1, 2);
+    net.run_for(4_000);
+    write(&mut net, 1, 50);
+    net.heal();
+    for _ in 0..20 {
+        write(&mut net, 1, 2);
+        write(&mut net, 2, 2);
+        net.run_for(20);
+    }
+    check_converges(&mut net, 10_000);
+    assert_eq!(net.ops(1, 0).len(), 130);
+    assert!(2 <= caught_up(&net, 2), "each shard");
+}
+
+#[test]
+fn two_regions_that_lack_each_others_ops_catch_up_in_turn() {
+    for seed in 0..5 {
+        let mut net = forgetful(setup(2, seed));
+        net.cut(1, 2);
+        net.run_for(4_000);
+        write(&mut net, 1, 20);
+        write(&mut net, 2, 20);
+        net.heal();
+        write(&mut net, 2, 5);
+        check_converges(&mut net, 20_000);
+        assert_eq!(net.ops(1, 1).len(), 45);
+        assert!(0 < caught_up(&net, 1) && 0 < caught_up(&net, 2));
+    }
+}
+
+#[test]
+fn three_regions_that_lack_each_others_ops_catch_up_in_turn() {
+    for seed in 0..5 {
+        let mut net = forgetful(setup(3, seed));
+        for (a, b) in [(1, 2), (2, 3), (1, 3)] {
+            net.cut(a, b);
+        }
+        net.run_for(4_000);
+        for at in 1..=3 {
+            write(&mut net, at, 15);
+        }
+        net.heal();
+        check_converges(&mut net, 30_000);
+        assert_eq!(net.ops(3, 1).len(), 45);
+    }
+}
+
+#[test]
+fn a_catch_up_that_is_cut_goes_on() {
+    for seed in 0..5 {
+        let mut net = forgetful(setup(2, seed));
+        net.cut(1, 2);
+        net.run_for(4_000);
+        write(&mut net, 1, 30);
+        write(&mut net, 2, 10);
+        for round in 0..10 {
+            net.heal();
+            net.run_for(400 + 37 * round);
+            write(&mut net, 1, 2);
+            net.cut(1, 2);
+            net.run_for(3_500);
+        }
+        net.heal();
+        check_converges(&mut net, 20_000);
+        assert_eq!(net.ops(2, 0).len(), 60);
+    }
+}
+
+#[test]
+fn what_came_as_state_is_not_in_the_log_and_a_third_region_is_told_so() {
+    let mut net = forgetful(setup(3, 1));
+    for (a, b) in [(1, 2), (2, 3), (1, 3)] {
+        net.cut(a, b);
+    }
+    net.run_for(4_000);
+    write(&mut net, 1, 30);
+    net.heal();
+    net.cut(1, 3);
+    net.cut(2, 3);
+    assert!(net.run_until(5_000, |net| net.ops(2, 0).len() == 30));
+    // Region 3 hears of region 2 alone, which has the ops of region 1 as state.
+    net.heal();
+    net.cut(1, 3);
+    assert!(net.run_until(9_000, |net| net.ops(3, 0).len() == 30));
+    write(&mut net, 1, 2);
+    net.run_for(2_000);
+    net.heal();
+    check_converges(&mut net, 30_000);
+    assert_eq!((caught_up(&net, 2), caught_up(&net, 3)), (2, 2));
+}
+
+#[test]
+fn a_node_that_starts_with_nothing_is_filled_up_by_state() {
+    for seed in 0..4 {
+        let mut net = forgetful(setup(3, seed));
+        write(&mut net, 1, 20);
+        write(&mut net, 2, 20);
+        net.run_for(1_000);
+        net.restart(3);
+        let mut refill = Refill::default();
+        let is_filled = net.run_until(20_000, |net| {
+            net.with_link(3, 1, |_, now, shards| refill.look(now, shards)) == Lack::Nothing
+        });
+        assert!(is_filled, "{}", net.describe());
+        assert_eq!(net.ops(3, 0).len(), 40);
+        write(&mut net, 3, 1);
+        check_converges(&mut net, 10_000);
+    }
+}
+
+/// A region dies while part of what it alone had has been taken in, and comes back with nothing.
+#[test]
+fn parts_of_what_a_dead_region_alone_had_end_up_everywhere() {
+    let mut orphans = 0;
+    for seed in 0..25 {
+        let mut net = forgetful(Setup {
+            bytes_max: 100,
+            ..setup(3, seed)
+        });
+        net.cut(1, 2);
+        net.cut(1, 3);
+        net.run_for(4_000);
+        write(&mut net, 1, 30);
+        write(&mut net, 2, 3);
+        net.heal();
+        net.cut(1, 3);
+        let has_begun = net.run_until(5_000, |net| 10 < net.ops(2, 0).len());
+        assert!(has_begun);
+        net.run_for(seed);
+        write(&mut net, 2, 3);
+        let held = net.ops(2, 0).len();
+        orphans += usize::from(held < 36);
+        net.restart(1);
+        net.run_for(50);
+        write(&mut net, 3, 3);
+        net.heal();
+        check_converges(&mut net, 60_000);
+        assert!(
+            held <= net.ops(1, 0).len(),
+            "nothing that anybody had is lost"
+        );
+    }
+    assert!(0 < orphans, "at least once it was in the midst of it");
+}
