@@ -447,7 +447,8 @@ impl State {
         Slot::new(self.first).expect("a shard has slots")
     }
 
-    pub(crate) fn has_slot(&self, slot: Slot) -> bool {
+    /// Whether a slot is one of this shard.
+    pub fn has_slot(&self, slot: Slot) -> bool {
         let index = slot.number().checked_sub(self.first);
         index.is_some_and(|index| usize::from(index) < self.slots.len())
     }

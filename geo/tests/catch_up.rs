@@ -200,3 +200,41 @@ fn parts_of_what_a_dead_region_alone_had_end_up_everywhere() {
     }
     assert!(0 < orphans, "at least once it was in the midst of it");
 }
+
+/// As above, where another region holds the first of these ops whole: they are not given up for the
+/// parts.
+#[test]
+fn what_another_region_holds_whole_comes_before_parts() {
+    let mut orphans = 0;
+    for seed in 0..25 {
+        let mut net = forgetful(Setup {
+            bytes_max: 100,
+            ..setup(3, seed)
+        });
+        net.cut(1, 2);
+        net.cut(2, 3);
+        net.run_for(4_000);
+        write(&mut net, 1, 10);
+        net.run_for(1_000);
+        net.cut(1, 3);
+        write(&mut net, 1, 30);
+        net.run_for(4_000);
+        net.heal();
+        net.cut(1, 3);
+        net.cut(2, 3);
+        assert!(net.run_until(9_000, |net| 5 < net.ops(2, 0).len()));
+        net.run_for(seed);
+        let (two, three) = (net.ops(2, 0).clone(), net.ops(3, 0).clone());
+        let all: std::collections::BTreeSet<_> = two.iter().chain(&three).collect();
+        orphans += usize::from(two.len() < 40 && !three.is_empty());
+        net.restart(1);
+        net.run_for(50);
+        net.heal();
+        check_converges(&mut net, 60_000);
+        assert!(
+            all.iter().all(|op| net.ops(1, 0).contains(op)),
+            "seed {seed}"
+        );
+    }
+    assert!(0 < orphans, "at least once it was in the midst of it");
+}

@@ -119,8 +119,8 @@ fn what_a_region_is_known_to_have_held_is_waited_for() {
     assert_eq!(net.ops(1, 0).len(), 500);
 }
 
-#[test]
-fn a_region_hears_that_a_log_no_longer_has_what_it_lacks() {
+/// Region 1 has started again with nothing, and the log of region 2 lacks some of what it lacks.
+fn beyond_the_log() -> (Net, Refill) {
     let mut net = Net::new(calm(2));
     net.limit_log(2, 3);
     net.run_for(1_000);
@@ -130,12 +130,32 @@ fn a_region_hears_that_a_log_no_longer_has_what_it_lacks() {
     }
     net.restart(1);
     let mut refill = Refill::default();
+    let lacks = net.run_until(2_000, |net| {
+        look(net, &mut refill, 1) == Lack::Ops(region(2))
+    });
+    assert!(lacks, "it hears what region 2 holds");
+    (net, refill)
+}
+
+#[test]
+fn a_region_hears_that_a_log_no_longer_has_what_it_lacks_and_takes_the_state() {
+    let (mut net, mut refill) = beyond_the_log();
+    assert!(net.run_until(5_000, |net| look(net, &mut refill, 1) == Lack::Nothing));
+    let told = net.events.iter();
+    let told = told.filter(|(_, at, from, _)| (*at, *from) == (region(1), region(2)));
+    let mut told = told.map(|(_, _, _, event)| event);
+    let is_cut_off = |event: &Event| *event == Event::Unreachable { shards: vec![0] };
+    assert!(told.any(is_cut_off), "the log does not reach back");
+    let is_mended = |event: &Event| matches!(event, Event::CaughtUp { shard: 0, .. });
+    assert!(told.any(is_mended), "the state has come");
+}
+
+#[test]
+fn what_cannot_be_had_is_done_without_when_an_operator_says_so() {
+    let (mut net, mut refill) = beyond_the_log();
+    net.cut(1, 2);
     net.run_for(10_000);
     assert_eq!(look(&mut net, &mut refill, 1), Lack::Ops(region(2)));
-    let shards = vec![0];
-    let told = (region(1), region(2), Event::Unreachable { shards });
-    let mut events = net.events.iter();
-    assert!(events.any(|(_, at, from, event)| (*at, *from, event) == (told.0, told.1, &told.2)));
     net.with_link(1, 2, |_, _, shards| refill.end(shards));
     assert_eq!(look(&mut net, &mut refill, 1), Lack::Nothing);
 }

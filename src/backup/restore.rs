@@ -215,7 +215,15 @@ fn make(
     }
     recovered.is_filled = false;
     let now_ms = clock::now_ms();
-    let epoch = Epoch(now_ms.max(recovered.epoch.0 + 1));
+    // The lives of the region that is restored, which may not be the one that was backed up.
+    let ends = recovered.shards.iter().flat_map(|shard| shard.ends.iter());
+    let of_region = ends.filter(|(origin, _)| origin.region == owner.region);
+    let known = of_region.map(|(origin, _)| origin.epoch);
+    let newest = known
+        .chain([recovered.epoch])
+        .max()
+        .unwrap_or(recovered.epoch);
+    let epoch = Epoch(now_ms.max(newest.0 + 1));
     let life = Life {
         epoch,
         mark: mark_after(now_ms, recovered.mark),

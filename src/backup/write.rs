@@ -43,6 +43,11 @@ pub enum BackupError {
     /// A shard is not all there.
     #[error("shard {0} is out of service: a backup would lack it")]
     OutOfService(usize),
+    /// The node has not been filled up since its disk was new or put back.
+    #[error(
+        "this node does not hold all that its region had acknowledged yet: take the backup once it serves, or of another region"
+    )]
+    NotFilled,
     /// The disk of the node, or that of the backup, does not do as told.
     #[error("{path}: {error}")]
     Io {
@@ -163,6 +168,9 @@ impl Backups {
     }
 
     fn make(&self, dir: &Path, begun_ms: u64) -> Result<(), BackupError> {
+        if !self.durability.is_filled() {
+            return Err(BackupError::NotFilled);
+        }
         let version = (0..self.shards.count()).map(|index| {
             self.shards.with(index, |shard| {
                 if !shard.is_in_service() {
@@ -230,6 +238,8 @@ impl Backups {
 
     /// `None` if a segment is not there that should be.
     fn try_open(&self) -> io::Result<Option<Vec<Opened>>> {
+        // No segment is half begun meanwhile.
+        let _journal = self.durability.journal();
         let newest = snapshot::newest(&*self.storage)?;
         let from = newest.unwrap_or(1);
         let names = self.storage.list(segment::FOLDER)?;

@@ -239,7 +239,8 @@ impl Links {
                     "two regions claim one id or name: neither is let in; add them under others"
                 );
             }
-            if id == self.own.0 {
+            let is_refused = entry.stage == Stage::Joining && roster.clash(id, name).is_some();
+            if id == self.own.0 || is_refused {
                 continue;
             }
             let shards = &self.common.server.shards;

@@ -143,9 +143,6 @@ fn admit(
     if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
         return refuse(session, CommandError::NoAuth);
     }
-    if session.is_short {
-        check_room(server, session, command)?;
-    }
     if command.flags.has(Flags::WRITE) && server.clock_ahead.load(Ordering::Relaxed) {
         return refuse(session, CommandError::ClockSkew);
     }
@@ -154,6 +151,9 @@ fn admit(
         && let Some(error) = loading(server, command)
     {
         return refuse(session, error);
+    }
+    if session.is_short {
+        check_room(server, session, command)?;
     }
     if command.flags.has(Flags::WRITE)
         && let Some(why) = server.durability.get().and_then(|disk| disk.refusal())

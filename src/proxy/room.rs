@@ -32,6 +32,8 @@ const POOL: usize = 16;
 const EVICT_FOR: Duration = Duration::from_micros(500);
 /// Evictions in a row that free nothing, after which they stop until the next look.
 const FUTILE_MAX: u32 = 32;
+/// Bytes that must have become free before it is tried again.
+const FUTILE_BYTES: u64 = 64 << 10;
 
 /// What is set of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +108,10 @@ pub struct Room {
     started_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     evicted: AtomicU64,
-    /// Whether evicting has freed nothing since the last look.
+    /// Whether evicting has freed nothing.
     is_futile: AtomicBool,
+    /// What counted when that was found.
+    futile_bytes: AtomicU64,
     /// Whether frames of other regions are not taken, and how often they were not.
     has_stopped: AtomicBool,
     not_taken: AtomicU64,
@@ -193,6 +197,20 @@ impl Room {
         max != 0 && max < self.counts()
     }
 
+    /// Lets evictions be tried again where memory has become free since they were found to be
+    /// futile: counters free theirs once their removal is stable, so trying all the time would
+    /// remove them all to no avail.
+    fn look_at_futile(&self) {
+        let max = self.max_bytes.load(Ordering::Relaxed);
+        let then = self.futile_bytes.load(Ordering::Relaxed);
+        if self.is_futile.load(Ordering::Relaxed)
+            && self.counts() + FUTILE_BYTES.max(max / 1_000) <= then
+        {
+            self.pool.lock().futile = 0;
+            self.is_futile.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a frame of another region may be taken. Says so in the log when that changes.
     pub fn takes_frames(&self) -> bool {
         let RoomSettings {
@@ -264,7 +282,8 @@ impl Server {
             return Space::Fits;
         }
         let settings = room.settings();
-        if settings.eviction == Eviction::None || room.is_futile.load(Ordering::Relaxed) {
+        let is_futile = room.is_futile.load(Ordering::Relaxed);
+        if settings.eviction == Eviction::None || is_futile || !self.may_evict() {
             return Space::Full;
         }
         // Others that are short wait here: what one evicts is room for all.
@@ -283,11 +302,22 @@ impl Server {
             let has_freed = heap::used_bytes() < before;
             pool.futile = if has_freed { 0 } else { pool.futile + 1 };
             if FUTILE_MAX <= pool.futile {
+                room.futile_bytes.store(room.counts(), Ordering::Relaxed);
                 room.is_futile.store(true, Ordering::Relaxed);
                 return Space::Full;
             }
         }
         Space::Fits
+    }
+
+    /// Whether evictions may be written: they are writes, too, so they must have seen what the last
+    /// life had acknowledged, and what clients may not write is not written for them.
+    fn may_evict(&self) -> bool {
+        let disk = self.durability.get();
+        !self.loading.is_loading()
+            && !self.clock_ahead.load(Ordering::Relaxed)
+            && self.paused_for_ms(true).is_none()
+            && disk.and_then(|disk| disk.refusal()).is_none()
     }
 
     fn is_short_now(&self) -> bool {
@@ -340,8 +370,8 @@ fn remember(pool: &mut Vec<Candidate>, rank: u64, shard: usize, name: &[u8]) {
 
 /// Looks at memory now and then, for ever: evicts what commands have not, and takes frames again.
 pub(super) async fn keep(server: &Server) {
-    server.room.is_futile.store(false, Ordering::Relaxed);
     server.room.used_bytes();
+    server.room.look_at_futile();
     while server.make_room(clock::now_ms()) == Space::Evicting {
         tokio::task::yield_now().await;
     }

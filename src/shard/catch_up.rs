@@ -38,7 +38,8 @@ impl Shard {
     /// The sums of the first of these spans, as many as have about so many keys and at least one,
     /// and the version that they are at. `None` if the shard is not exact.
     pub fn span_sums(&mut self, spans: &[Span], keys: usize) -> Option<(Version, Vec<SpanSum>)> {
-        if !self.can_give() {
+        let are_ours = spans.iter().all(|span| self.state.has_slot(span.slot));
+        if !are_ours || !self.can_give() {
             return None;
         }
         let (mut sums, mut looked) = (Vec::new(), 0);
@@ -67,7 +68,7 @@ impl Shard {
 
     /// The next piece of a walk. `None` if the shard is not exact.
     pub fn state_piece(&mut self, from: Cursor) -> Option<(Bytes, Option<Cursor>)> {
-        if !self.can_give() {
+        if !self.state.has_all_of(&from) || !self.can_give() {
             return None;
         }
         let piece = self.state.piece(self.log.ends(), from, limits::PIECE_BYTES);

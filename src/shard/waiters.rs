@@ -15,6 +15,9 @@ use super::txn::Txn;
 /// nobody left to serve).
 pub type Retry = Box<dyn FnMut(&mut Txn<'_>, &[u8]) -> bool + Send>;
 
+/// Keys that may be ready before it is looked whether some are there more than once.
+const READY_MAX: usize = 1_024;
+
 struct Waiter {
     keys: Vec<Box<[u8]>>,
     retry: Retry,
@@ -68,6 +71,11 @@ impl Waiters {
         let is_last = self.ready.back().is_some_and(|last| **last == *name);
         if !self.by_key.is_empty() && !is_last && self.by_key.contains_key(name) {
             self.ready.push_back(name.into());
+        }
+        // Where nobody is served for long, each key is there once.
+        if READY_MAX.max(2 * self.by_key.len()) < self.ready.len() {
+            self.ready.clear();
+            self.touch_all();
         }
     }
 

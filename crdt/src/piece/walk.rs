@@ -72,6 +72,11 @@ impl Cursor {
 }
 
 impl State {
+    /// Whether a walk is over keys of this shard.
+    pub fn has_all_of(&self, walk: &Cursor) -> bool {
+        walk.spans.iter().all(|span| self.has_slot(span.slot))
+    }
+
     /// A walk over all keys.
     pub fn walk(&self) -> Cursor {
         Cursor::over(self.slots().map(Span::all))

@@ -25,6 +25,8 @@ pub(super) const BLOCK_BIT: u32 = 1 << 31;
 /// Bytes of frames in a block: several times what is sent at one time, and more than a frame that
 /// gathered. What is larger goes as it is.
 pub(super) const BLOCK_BYTES_MAX: usize = 4 << 20;
+/// The decoder sets aside no more than this, as a power of two.
+const WINDOW_LOG_MAX: u32 = BLOCK_BYTES_MAX.ilog2();
 /// Less is not worth it.
 const BLOCK_BYTES_MIN: usize = 512;
 /// Fast enough for a gigabit on one core; higher levels gain little on what is so short.
@@ -145,7 +147,8 @@ pub(super) fn is_block(mut piece: &[u8]) -> bool {
 pub(super) fn frames(block: &[u8]) -> Result<Vec<Bytes>, BadBlock> {
     let unreadable = |error: std::io::Error| BadBlock::Unreadable(error.to_string());
     let content = block.get(PREFIX..).unwrap_or_default();
-    let decoder = zstd::stream::read::Decoder::new(content).map_err(unreadable)?;
+    let mut decoder = zstd::stream::read::Decoder::new(content).map_err(unreadable)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(unreadable)?;
     let mut plain = Vec::new();
     let most = BLOCK_BYTES_MAX as u64 + 1;
     let mut decoder = decoder.take(most);

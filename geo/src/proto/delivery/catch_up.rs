@@ -153,7 +153,13 @@ impl Delivery {
                 let mut said = self.closing.said_by(region);
                 said.any(|said| end <= said.held.get(origin))
             };
+            // What another holds whole comes first: to take parts for all would give that up.
+            let has_more = |&region: &Region| {
+                let latest = self.latest_of(region);
+                latest.is_some_and(|latest| self.deps.get(origin) < latest.applied.get(origin))
+            };
             self.deps.get(origin) < end
+                && !self.others().any(has_more)
                 && end <= self.catch_up.ahead.get(origin)
                 && !self.others().any(holds)
                 && !self

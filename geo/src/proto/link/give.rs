@@ -41,6 +41,9 @@ pub(super) struct Giving {
     next_at: Instant,
 }
 
+/// Spans in a question.
+const SPANS_MAX: usize = 1_024;
+
 /// Equal parts of a span, in order: as many as asked for, unless it has fewer tags.
 pub(super) fn parts(span: Span, count: u8) -> impl Iterator<Item = Span> {
     let Span { slot, first, last } = span;
@@ -64,7 +67,7 @@ impl Link {
         self.check_shard(ask.shard)?;
         let is_bad =
             |&(slot, first, last): &(u16, u32, u32)| Slot::new(slot).is_none() || last < first;
-        if ask.spans.iter().any(is_bad) {
+        if SPANS_MAX < ask.spans.len() || ask.spans.iter().any(is_bad) {
             return Err(LinkError::OutOfTurn("a span that is none"));
         }
         if ASKS_MAX <= self.talk.giving.asks.len() {

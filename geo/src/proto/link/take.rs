@@ -41,7 +41,8 @@ const FEW_KEYS: u32 = 2;
 const PARTS_TRIED: u32 = 64;
 /// Between two tries where a peer was busy.
 const AGAIN_AFTER: Lapse = Lapse::from_ms(300);
-/// A peer that answers nothing for so long is taken to have forgotten the question.
+/// A peer that compares nothing for so long is taken to have forgotten the question. A piece may
+/// take longer: it is as large as its largest value.
 const PATIENCE: Lapse = Lapse::from_ms(10_000);
 
 /// A question that is not answered to its end.
@@ -119,6 +120,12 @@ impl Taking {
         (!spans.is_empty()).then_some((parts, is_split, spans))
     }
 
+    fn waits_for_piece(&self) -> bool {
+        self.asked
+            .front()
+            .is_some_and(|asked| asked.parts.is_empty())
+    }
+
     fn is_done(&self) -> bool {
         self.asked.is_empty()
             && self.to_compare.is_empty()
@@ -145,7 +152,8 @@ impl Link {
         let (shard, peer) = (taking.shard, self.peer);
         let mut is_ours = false;
         shards.delivery(shard, &mut |delivery| is_ours = delivery.takes_from(peer));
-        if !is_ours || taking.heard + PATIENCE <= now {
+        let is_silent = !taking.waits_for_piece() && taking.heard + PATIENCE <= now;
+        if !is_ours || is_silent {
             self.stop_taking(now, shards);
             return;
         }
@@ -177,7 +185,11 @@ impl Link {
 
     /// When there is something to do about it.
     pub(super) fn takes_at(&self) -> Option<Instant> {
+        if self.is_refused || self.talk.level < CATCH_UP_LEVEL {
+            return None;
+        }
         match &self.talk.taking {
+            Some(taking) if taking.waits_for_piece() => None,
             Some(taking) => Some(taking.heard + PATIENCE),
             None if self.talk.unreachable.is_empty() => None,
             None => Some(self.talk.take_at),
