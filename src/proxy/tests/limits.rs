@@ -4,6 +4,8 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::{Client, node, wait_until};
+use crate::proxy::{RoomSettings, Space};
+use crate::shard::Eviction;
 
 /// A value that fills the buffers of a socket many times over when read a hundred times.
 fn large(client: &mut Client) {
@@ -139,4 +141,27 @@ fn a_list_does_not_grow_without_end_by_how_it_is_inserted_into() {
     assert!(500 < number, "refused at {number}");
     a.check("LINSERT l AFTER 0 x", &format!(":{}\r\n", number + 1));
     a.check("LLEN l", &format!(":{}\r\n", number + 1));
+}
+
+/// Evictions are writes: a node that is loading has not seen what its last life had acknowledged.
+#[test]
+fn a_node_that_may_not_write_evicts_nothing() {
+    let (server, address) = node();
+    let mut client = Client::connect(address);
+    client.check("SET k v", "+OK\r\n");
+    let look = || server.make_room(crate::clock::now_ms());
+    server.loading.begin();
+    server.set_room(RoomSettings {
+        max_bytes: 1,
+        eviction: Eviction::AllKeysRandom,
+        ..RoomSettings::default()
+    });
+    assert_eq!((look(), server.room.evicted()), (Space::Full, 0));
+    server.clock_ahead.store(true, Ordering::Relaxed);
+    server.loading.end();
+    assert_eq!((look(), server.room.evicted()), (Space::Full, 0));
+    client.check("EXISTS k", ":1\r\n");
+    server.clock_ahead.store(false, Ordering::Relaxed);
+    assert_eq!((look(), server.room.evicted()), (Space::Full, 1));
+    client.check("EXISTS k", ":0\r\n");
 }
