@@ -41,11 +41,12 @@ impl World {
     /// Nothing goes wrong any more, and clients stop: all regions end up level, with nothing left
     /// to settle and nothing lost that any of them held.
     pub(crate) fn finish(&mut self) {
+        self.net.heal();
+        // A node whose disk has failed ends by it, with what it alone held and could not write.
+        self.mend_disks();
         let held: Vec<Version> = (0..NUMBERS)
             .map(|number| self.held_anywhere(number))
             .collect();
-        self.net.heal();
-        self.mend_disks();
         for number in 0..NUMBERS {
             // What comes after a lost frame shows that it is missing.
             for at in 1..=REGIONS {
