@@ -3,6 +3,8 @@
 //! A bound that users may change is a default here and a setting in `config`; the others are fixed.
 //! How they depend on each other is asserted at compile time, at the bottom.
 
+use std::time::Duration;
+
 /// Bytes in a kibibyte.
 pub const KIB: usize = 1024;
 /// Bytes in a mebibyte.
@@ -77,8 +79,11 @@ pub const LATENCY_SPIKES: usize = 160;
 /// Lines that a `MONITOR` may leave unread before it is cut off.
 pub const MONITOR_LINES_MAX: usize = 16 * KIB;
 
-/// Connections to the admin port at a time: people and their scripts.
+/// Connections to the admin port at a time: people and their scripts. One that comes beyond that
+/// takes the place of the one that has been there longest without a request.
 pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// How long the head of a request to it may take: it is a few lines, on one machine.
+pub const ADMIN_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of the body of a request to it: none needs more.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 * KIB;
 

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 pub use self::backup::Backup;
 pub use self::client::{CallError, Region, Target};
-use self::door::Door;
+use self::door::{Door, Seat};
 use self::token::Token;
 pub use self::token::TokenError;
 use crate::clock;
@@ -94,6 +94,7 @@ impl Admin {
     pub async fn serve(self, server: Arc<Server>) {
         let app = router(server, self.token);
         // It has no end but ours.
+        let app = app.into_make_service_with_connect_info::<Seat>();
         if let Err(error) = axum::serve(self.door, app).await {
             tracing::error!(%error, "the admin port is gone");
         }
@@ -120,9 +121,11 @@ fn router(server: Arc<Server>, token: Token) -> Router {
 /// Lets through who knows the token.
 async fn authorize(
     State(token): State<Arc<Token>>,
+    ConnectInfo(seat): ConnectInfo<Seat>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
+    let _asking = seat.ask();
     let given = request.headers().get(AUTHORIZATION);
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if given.is_some_and(|given| token.is(given)) {

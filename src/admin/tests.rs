@@ -215,6 +215,36 @@ fn ask(port: u16, token: &Path) -> String {
 }
 
 #[test]
+fn whoever_asks_nothing_is_sent_away_and_keeps_nobody_out() {
+    let served = Served::start();
+    let connect = || TcpStream::connect(served.address).unwrap();
+    // Half a head is none, and more than there is room for come.
+    let idle: Vec<TcpStream> = (0..2 * limits::ADMIN_CONNECTIONS_MAX)
+        .map(|_| {
+            let mut stream = connect();
+            stream.write_all(b"GET /v1/reg").unwrap();
+            stream
+        })
+        .collect();
+    let begun = clock::monotonic();
+    assert_eq!(
+        served.run("list").unwrap(),
+        "this database has no other region"
+    );
+    assert!(begun.elapsed() < limits::ADMIN_HEAD_WITHIN);
+    for mut stream in idle {
+        let limit = 2 * limits::ADMIN_HEAD_WITHIN;
+        stream.set_read_timeout(Some(limit)).unwrap();
+        let mut rest = Vec::new();
+        let read = stream.read_to_end(&mut rest);
+        // A time that is up here means that it was not closed there.
+        let is_closed = read.is_ok()
+            || read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(is_closed, "it is still there");
+    }
+}
+
+#[test]
 fn what_is_no_node_is_not_taken_for_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("admin-token");
