@@ -12,12 +12,15 @@
 //!
 //! What can go wrong: a removed key frees nothing while its counter parts wait to become stable, so
 //! that a cut link could have all keys evicted to no avail. When evictions free nothing they stop
-//! until the next look, and data is refused meanwhile.
+//! until the next look, and data is refused meanwhile. A large value takes long to free: that is
+//! done elsewhere, and nothing more is evicted until it is done, so clients overshoot by what they
+//! add meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crdt::Removed;
 use parking_lot::Mutex;
 
 use super::Server;
@@ -32,6 +35,8 @@ const POOL: usize = 16;
 const EVICT_FOR: Duration = Duration::from_micros(500);
 /// Evictions in a row that free nothing, after which they stop until the next look.
 const FUTILE_MAX: u32 = 32;
+/// Things of which a value is freed elsewhere: less takes well below a millisecond.
+const LARGE: usize = 8_192;
 /// Bytes that must have become free before it is tried again.
 const FUTILE_BYTES: u64 = 64 << 10;
 
@@ -108,6 +113,8 @@ pub struct Room {
     started_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     evicted: AtomicU64,
+    /// Large values that were evicted and are being freed.
+    freeing: Arc<AtomicUsize>,
     /// Whether evicting has freed nothing.
     is_futile: AtomicBool,
     /// What counted when that was found.
@@ -184,6 +191,26 @@ impl Room {
     /// Whether frames of other regions are not taken at present.
     pub fn has_stopped(&self) -> bool {
         self.has_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether a large value is being freed: there will be room.
+    fn is_freeing(&self) -> bool {
+        0 < self.freeing.load(Ordering::Acquire)
+    }
+
+    /// Frees what was removed: on another thread, if there is one to be had.
+    fn free_elsewhere(&self, removed: Removed) {
+        self.freeing.fetch_add(1, Ordering::AcqRel);
+        let freeing = Arc::clone(&self.freeing);
+        let free = move || {
+            drop(removed);
+            heap::settle();
+            freeing.fetch_sub(1, Ordering::AcqRel);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(free)),
+            Err(_) => free(),
+        }
     }
 
     fn counts(&self) -> u64 {
@@ -290,14 +317,20 @@ impl Server {
         let mut pool = room.pool.lock();
         let begun = clock::monotonic();
         while self.is_short_now() {
-            if EVICT_FOR < begun.elapsed() {
+            if EVICT_FOR < begun.elapsed() || room.is_freeing() {
                 return Space::Evicting;
             }
             let before = heap::used_bytes();
-            if !self.evict_one(&mut pool.best, &settings, now_ms) {
+            let Some(removed) = self.evict_one(&mut pool.best, &settings, now_ms) else {
                 return Space::Full;
-            }
+            };
             room.evicted.fetch_add(1, Ordering::Relaxed);
+            if LARGE <= removed.len() {
+                pool.futile = 0;
+                room.free_elsewhere(removed);
+                return Space::Evicting;
+            }
+            drop(removed);
             heap::settle();
             let has_freed = heap::used_bytes() < before;
             pool.futile = if has_freed { 0 } else { pool.futile + 1 };
@@ -325,8 +358,13 @@ impl Server {
         self.room.is_short()
     }
 
-    /// Evicts the best of some keys. Returns whether there was any that may go.
-    fn evict_one(&self, pool: &mut Vec<Candidate>, settings: &RoomSettings, now_ms: u64) -> bool {
+    /// Evicts the best of some keys. Returns what is to be freed, if there was any that may go.
+    fn evict_one(
+        &self,
+        pool: &mut Vec<Candidate>,
+        settings: &RoomSettings,
+        now_ms: u64,
+    ) -> Option<Removed> {
         let count = self.shards.count();
         let start = fastrand::usize(0..count);
         // A shard that has none is passed over.
@@ -342,15 +380,15 @@ impl Server {
                     let went = shard.evict(settings.eviction, &best.name, now_ms);
                     (went, shard.take_removed())
                 });
-                // A large container is freed here, with no lock held.
-                drop(removed);
                 if went {
                     self.wrote();
-                    return true;
+                    return Some(removed);
                 }
+                // What there is to free has nothing to do with it.
+                drop(removed);
             }
         }
-        false
+        None
     }
 }
 
@@ -372,7 +410,7 @@ fn remember(pool: &mut Vec<Candidate>, rank: u64, shard: usize, name: &[u8]) {
 pub(super) async fn keep(server: &Server) {
     server.room.used_bytes();
     server.room.look_at_futile();
-    while server.make_room(clock::now_ms()) == Space::Evicting {
+    while server.make_room(clock::now_ms()) == Space::Evicting && !server.room.is_freeing() {
         tokio::task::yield_now().await;
     }
     if server.room.has_stopped() {

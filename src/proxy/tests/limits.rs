@@ -1,11 +1,14 @@
 //! What a client may send without an end, and leave unread.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Client, node, wait_until};
-use crate::proxy::{RoomSettings, Space};
-use crate::shard::Eviction;
+use crdt::{Deadline, Epoch, Origin, Region};
+
+use super::{Client, node, serve, wait_until};
+use crate::proxy::{RoomSettings, Server, Space};
+use crate::shard::{Eviction, Shard};
 
 /// A value that fills the buffers of a socket many times over when read a hundred times.
 fn large(client: &mut Client) {
@@ -169,4 +172,56 @@ fn a_node_that_may_not_write_evicts_nothing() {
     });
     client.check("EXISTS k", ":0\r\n");
     assert_eq!(server.room.evicted(), 1);
+}
+
+/// A thread that is short of memory does not wait for another that frees what it has evicted.
+#[test]
+fn a_large_value_that_is_evicted_is_freed_while_others_go_on() {
+    let prepare = |server: &Arc<Server>| {
+        for (name, members) in [("large", 20_000_u32), ("small", 1)] {
+            let key = server.shards.seed().key(name.as_bytes());
+            let index = server.shards.index_of(key.slot);
+            server.shards.with(index, |shard| {
+                shard.transact(crate::clock::now_ms(), None, |txn| {
+                    let key = txn.key(name.as_bytes());
+                    let members: Vec<[u8; 4]> = (0..members).map(u32::to_le_bytes).collect();
+                    txn.set_add(&key, &members).unwrap();
+                    if name == "large" {
+                        txn.set_deadline(&key, Deadline::At(1 << 50));
+                    }
+                });
+            });
+        }
+        server.set_room(RoomSettings {
+            max_bytes: 1,
+            eviction: Eviction::VolatileTtl,
+            ..RoomSettings::default()
+        });
+        // The only thread that could free it is at something else.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || waits.recv());
+        let guard = runtime.enter();
+        let look = || {
+            (
+                server.make_room(crate::clock::now_ms()),
+                server.room.evicted(),
+            )
+        };
+        assert_eq!(
+            look(),
+            (Space::Evicting, 1),
+            "it goes, and nobody waits for that"
+        );
+        assert_eq!(look(), (Space::Evicting, 1), "there will be room");
+        go_on.send(()).unwrap();
+        wait_until(|| look() == (Space::Full, 1));
+        drop(guard);
+    };
+    let origin = Origin::new(Region::new(1).unwrap(), Epoch(1));
+    let build = |identity, seed| Shard::new(identity, seed, 1);
+    serve(origin, build, prepare);
 }
