@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 pub mod admin;
+pub mod aside;
 pub mod backup;
 pub mod clock;
 pub mod command;

@@ -158,6 +158,13 @@ pub const LINK_WINDOW_BYTES: usize = 2 * MIB;
 /// Bytes of a shard's frames of other regions on the way to one peer that cannot get them directly.
 pub const RELAY_WINDOW_BYTES: usize = MIB / 2;
 
+/// For how long a region may be silent before the others do without it (default of
+/// `region-horizon`).
+pub const REGION_HORIZON: Duration = Duration::from_hours(24);
+/// Percent of `maxmemory` that what waits for a silent region may take (default of
+/// `unstable-memory`).
+pub const UNSTABLE_MEMORY_PERCENT: u32 = 10;
+
 /// Bytes of state on the way to a peer that catches up.
 pub const STATE_WINDOW_BYTES: usize = 2 * MIB;
 /// Bytes of state that are sent to a peer in a second: what commands hardly notice.

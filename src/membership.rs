@@ -22,7 +22,9 @@ use crate::oplog::storage::Storage;
 /// The file of the record, and the one that is to take its place.
 pub(crate) const FILE: &str = "regions/record";
 const PART: &str = "regions/record.part";
-const FOLDER: &str = "regions";
+pub(crate) const FOLDER: &str = "regions";
+/// A file that says that the region was forgotten and let back in.
+pub(crate) const BACK: &str = "regions/let-back-in";
 /// Bytes of the checksum in front of the record.
 const CHECKSUM_BYTES: usize = 4;
 /// Bytes of a file that can be a record.
@@ -70,7 +72,7 @@ pub enum MembershipError {
     /// This life of the region is over.
     #[error(
         "the other regions have forgotten this one and let it back in, but what it holds is of the \
-         time before: stop it, put its data directory aside and start it with an empty one, and join"
+         time before: start its node again"
     )]
     Stale,
     /// What the configuration says cannot be in a record.
@@ -95,6 +97,8 @@ pub struct Membership {
     /// Held by whoever changes the record.
     turn: Mutex<()>,
     is_stale: AtomicBool,
+    /// Whether this life holds nothing of those before, and has written nothing.
+    is_fresh: AtomicBool,
     news: Notify,
 }
 
@@ -152,6 +156,7 @@ impl Membership {
             heard: Mutex::default(),
             turn: Mutex::default(),
             is_stale: AtomicBool::new(false),
+            is_fresh: AtomicBool::new(false),
             news: Notify::new(),
         }))
     }
@@ -194,11 +199,31 @@ impl Membership {
         own.is_some_and(|entry| entry.stage == Stage::Joining)
     }
 
-    /// Whether the others have forgotten this region.
+    /// Whether the others do without this region.
     pub fn is_forgotten(&self) -> bool {
         let known = self.known.lock();
         let own = known.roster.get(self.own.0, &self.own.1);
         own.is_some_and(|entry| !entry.is_current())
+    }
+
+    /// Whether they do because they have not heard it for too long.
+    pub fn is_excluded(&self) -> bool {
+        let known = self.known.lock();
+        let own = known.roster.get(self.own.0, &self.own.1);
+        own.is_some_and(|entry| entry.stage == Stage::Excluded)
+    }
+
+    /// Says whether this life holds nothing of those before, and has written nothing: then it can
+    /// be the one that is let back in.
+    pub fn set_fresh(&self, is_fresh: bool) {
+        self.is_fresh.store(is_fresh, Ordering::Relaxed);
+    }
+
+    /// Below which epochs those of this region have ended.
+    pub fn ended(&self) -> Epoch {
+        let known = self.known.lock();
+        let own = known.roster.get(self.own.0, &self.own.1);
+        own.map_or(Epoch(0), |entry| entry.ended)
     }
 
     /// Whether they have let it back in since, and do not mean this life of it.
@@ -257,7 +282,12 @@ impl Membership {
         let (Some(before), Some(after)) = (own(before), own(after)) else {
             return Ok(());
         };
-        if before.stage != Stage::Joining && before.incarnation < after.incarnation {
+        let is_fresh = self.is_fresh.load(Ordering::Relaxed) || before.stage == Stage::Joining;
+        let is_let_in = after.is_current() && before.incarnation < after.incarnation;
+        if !is_fresh && is_let_in {
+            if let Some(storage) = &self.storage {
+                say_back(&**storage)?;
+            }
             self.is_stale.store(true, Ordering::Relaxed);
             return Err(MembershipError::Stale);
         }
@@ -279,13 +309,28 @@ impl Membership {
     }
 }
 
+/// Notes that this region was let back in, and that what its directory holds is to be put aside.
+fn say_back(storage: &dyn Storage) -> Result<(), MembershipError> {
+    if !is_back(storage)? {
+        let made = storage.create(BACK).and_then(|file| file.sync());
+        made.map_err(failed(storage, BACK))?;
+    }
+    storage.sync_folder(FOLDER).map_err(failed(storage, BACK))
+}
+
+/// Whether that was noted.
+pub(crate) fn is_back(storage: &dyn Storage) -> Result<bool, MembershipError> {
+    let names = storage.list(FOLDER).map_err(failed(storage, FOLDER))?;
+    Ok(names.iter().any(|name| BACK.ends_with(&format!("/{name}"))))
+}
+
 fn failed(storage: &dyn Storage, name: &str) -> impl FnOnce(io::Error) -> MembershipError {
     let path = storage.path(name);
     |error| MembershipError::Io { path, error }
 }
 
 /// The record on disk; one of nobody, if there is none.
-fn read(storage: &dyn Storage) -> Result<Roster, MembershipError> {
+pub(crate) fn read(storage: &dyn Storage) -> Result<Roster, MembershipError> {
     let names = storage.list(FOLDER).map_err(failed(storage, FOLDER))?;
     if !names.iter().any(|name| FILE.ends_with(&format!("/{name}"))) {
         return Ok(Roster::new());
@@ -308,7 +353,7 @@ fn read(storage: &dyn Storage) -> Result<Roster, MembershipError> {
 }
 
 /// Writes the record beside, and has it take the place of the one before when it is synced.
-fn write(storage: &dyn Storage, roster: &Roster) -> Result<(), MembershipError> {
+pub(crate) fn write(storage: &dyn Storage, roster: &Roster) -> Result<(), MembershipError> {
     let io = |error| failed(storage, PART)(error);
     let names = storage.list(FOLDER).map_err(failed(storage, FOLDER))?;
     if names.iter().any(|name| PART.ends_with(&format!("/{name}"))) {

@@ -8,6 +8,7 @@ use crdt::{Epoch, Origin, Region, Seed};
 use geo::net::{self, Credentials, Directory, Net, PeerConfig, Tuning};
 
 use crate::admin::{Admin, AdminError};
+use crate::aside::{self, AsideError};
 use crate::clock::{self, Moment};
 use crate::config::{self, Config, Geo, Peer};
 use crate::datadir::DataDir;
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The record of regions cannot be used.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// What the others do without cannot be put aside.
+    #[error(transparent)]
+    Aside(#[from] AsideError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,9 +57,7 @@ pub enum StartError {
 pub fn run(config: &Config) -> Result<(), StartError> {
     raise_file_limit();
     let Config { database, node, .. } = config;
-    let dir = config.dir.as_deref().map(DataDir::take).transpose();
-    let store = dir.map_err(StoreError::Dir)?;
-    let store = store.map(|dir| Store::new(dir, owner(config)));
+    let store = store(config)?;
     tracing::info!(
         database,
         region = config.region.name,
@@ -67,15 +69,13 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let members = Membership::start(config, storage)?.map(Arc::new);
     let config = &with_record(config, members.as_deref());
     let listener = Listener::bind(config.clients.listen)?;
-    let epoch = match &store {
-        Some(store) => store.epoch(Moment::now())?,
-        None => Epoch(clock::now_ms()),
-    };
+    let epoch = epoch(store.as_ref(), members.as_deref())?;
     let budget = Arc::new(Budget::new(config.geo_log_bytes as u64));
     let shards = shards(config, epoch, &budget);
     let server = Arc::new(Server::new(shards, settings(config)));
     server.room.begin(Arc::clone(&budget));
     server.set_room(config.room);
+    server.silence.change(|silence| *silence = config.silence);
     let keeping = store
         .as_ref()
         .map(|store| keep(config, store, epoch, &server));
@@ -90,6 +90,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let ended = runtime.block_on(async {
         if let Some(links) = &links {
             tokio::spawn(Arc::clone(links).follow());
+            tokio::spawn(Arc::clone(links).watch());
         }
         let net = match (config.geo.as_ref(), credentials) {
             (Some(geo), Some(credentials)) => Some(open(config, geo, credentials, links.as_ref())?),
@@ -102,8 +103,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             let admin = Admin::bind(admin.port, &admin.token_file).await?;
             tokio::spawn(admin.serve(Arc::clone(&server)));
         }
-        tokio::spawn(keep_tidy(Arc::clone(&server), config.expiry_grace));
-        tokio::spawn(keep_room(budget));
+        spawn_tasks(config, &server, budget);
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = listener.run(Arc::clone(&server), threads) => ended?,
@@ -122,6 +122,36 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     std::mem::forget(store);
     tracing::info!("stopped");
     ended
+}
+
+/// The data directory, if there is one, without what the other regions do without.
+fn store(config: &Config) -> Result<Option<Store>, StartError> {
+    let Some(dir) = &config.dir else {
+        return Ok(None);
+    };
+    let dir = DataDir::take(dir).map_err(StoreError::Dir)?;
+    aside::put(dir.path(), &owner(config), &config.region.name)?;
+    Ok(Some(Store::new(dir, owner(config))))
+}
+
+/// The epoch of the life that begins.
+fn epoch(store: Option<&Store>, members: Option<&Membership>) -> Result<Epoch, StartError> {
+    let epoch = match store {
+        Some(store) => store.epoch(Moment::now())?,
+        None => Epoch(clock::now_ms()),
+    };
+    let ended = members.map(Membership::ended);
+    Ok(epoch.max(ended.unwrap_or_default()))
+}
+
+/// Begins what goes on beside clients and links.
+fn spawn_tasks(config: &Config, server: &Arc<Server>, budget: Arc<Budget>) {
+    tokio::spawn(keep_tidy(Arc::clone(server), config.expiry_grace));
+    tokio::spawn(keep_room(budget));
+    if let Some(dir) = config.dir.clone() {
+        let server = Arc::clone(server);
+        tokio::spawn(aside::write_again(server, dir, owner(config)));
+    }
 }
 
 /// The settings, with the regions that the record knows besides.
@@ -243,8 +273,8 @@ fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
 /// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
 /// since a region is told what its peer's log no longer has, 4 since regions tell each other the
 /// record of regions, 5 since frames may be compressed on their way, 6 since a region catches up by
-/// state.
-const FEATURE_LEVEL: u32 = 6;
+/// state, 7 since a region that is silent for too long is excluded.
+const FEATURE_LEVEL: u32 = 7;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Path as Segments, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as Segments, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
@@ -166,6 +166,7 @@ fn row(region: &RegionState) -> Value {
         "pending_ops": region.pending_ops,
         "stage": region.stage,
         "waits_for": region.waits_for,
+        "silent_ms": region.silent_ms,
     })
 }
 

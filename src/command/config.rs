@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, glob};
+use crate::config::{self, units};
 use crate::durability::Fsync;
 use crate::limits;
 use crate::proxy::{Call, Policy, RoomSettings, Server};
@@ -258,6 +259,17 @@ const PARAMETERS: &[Parameter] = &[
         }),
     },
     Parameter {
+        name: "region-horizon",
+        get: |server| units::duration_text(server.silence.settings().horizon),
+        set: Some(|server, text, apply| {
+            let value = config::horizon(text)?;
+            if apply {
+                server.silence.change(|silence| silence.horizon = value);
+            }
+            Ok(())
+        }),
+    },
+    Parameter {
         name: "requirepass",
         get: |server| {
             let settings = server.settings.read();
@@ -293,6 +305,17 @@ const PARAMETERS: &[Parameter] = &[
                     .slow
                     .entries_max
                     .store(value as usize, Ordering::Relaxed);
+            }
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "unstable-memory",
+        get: |server| server.silence.settings().unstable.to_string(),
+        set: Some(|server, text, apply| {
+            let value = config::share(text)?;
+            if apply {
+                server.silence.change(|silence| silence.unstable = value);
             }
             Ok(())
         }),

@@ -127,6 +127,12 @@ pub enum CommandError {
         /// What has happened, and what to do.
         why: Box<str>,
     },
+    /// The other regions do without this one.
+    #[error("EXCLUDED this region takes no writes: it {why}")]
+    Excluded {
+        /// What has happened, and what to do.
+        why: Box<str>,
+    },
     /// The region is yet to be let in.
     #[error(
         "JOINING this region takes no writes yet: {waits}; write in another region until `meridian \

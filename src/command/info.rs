@@ -278,11 +278,16 @@ fn regions(call: &Call<'_>, text: &mut String) {
     let Some(regions) = call.server.regions.get() else {
         return;
     };
-    for region in regions.list(call.now_ms) {
+    let regions = regions.list(call.now_ms);
+    let excluded = regions.iter().filter(|row| row.stage == "excluded");
+    line(text, "regions_excluded", excluded.count());
+    for region in regions {
         let RegionState {
             name,
             id,
             state,
+            stage,
+            silent_ms,
             lag_ms,
             pending_ops,
             catching_up,
@@ -294,7 +299,8 @@ fn regions(call: &Call<'_>, text: &mut String) {
             text,
             &format!("region_{name}"),
             format_args!(
-                "id={id},state={state},lag_ms={lag_ms},pending_ops={pending_ops},\
+                "id={id},state={state},stage={stage},silent_ms={silent_ms},lag_ms={lag_ms},\
+                 pending_ops={pending_ops},\
                  caught_up_shards={caught_up},state_bytes_sent={sent},\
                  state_bytes_received={received}"
             ),

@@ -14,7 +14,7 @@ use super::info::{human, line};
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, node_row};
 use crate::clock;
-use crate::proxy::{Call, memory};
+use crate::proxy::{Call, SilentRegion, memory, sample, waiting};
 use crate::session::{Client, Session};
 use crate::shard::Txn;
 
@@ -91,8 +91,6 @@ const fn sub(
 
 /// For how long keys are looked at.
 const LOOK_FOR: Duration = Duration::from_millis(25);
-/// Keys that are looked at under one hold of a lock; of the last slot all are.
-const KEYS_AT_ONCE: usize = 256;
 
 fn memory_of(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     dispatch("MEMORY", MEMORY, call, args, reply)
@@ -206,17 +204,9 @@ impl Explained {
         }
         let until = clock::monotonic() + LOOK_FOR;
         let mut stock = Stock::default();
-        // Of each shard in turn, so that what is seen in time is of all of them.
-        let mut places = vec![Some(0); count];
-        while clock::monotonic() < until && places.iter().any(Option::is_some) {
-            for (index, place) in places.iter_mut().enumerate() {
-                if let Some(from) = *place {
-                    *place = call.look(index, |shard| {
-                        shard.take_stock(from, KEYS_AT_ONCE, &mut stock)
-                    })?;
-                }
-            }
-        }
+        sample(count, until, &mut stock, |index, from, keys, stock| {
+            call.look(index, |shard| shard.take_stock(from, keys, stock))
+        })?;
         let seen = stock.keys.values().map(|heap| heap.count).sum();
         let room = &call.server.room;
         Ok(Self {
@@ -259,15 +249,8 @@ impl Explained {
 
     /// What of the data is only there until it is stable: what, how many, and how many bytes.
     fn waiting(&self) -> [(&'static str, u64, u64); 5] {
-        let stock = &self.stock;
-        let all = [
-            ("siblings", stock.siblings),
-            ("edits", stock.edits),
-            ("removed-parts", stock.removed_parts),
-            ("deadlines", stock.deadlines),
-            ("removed-keys", stock.ghosts),
-        ];
-        all.map(|(name, heap)| (name, self.of_all(heap.count), self.of_all(heap.bytes)))
+        waiting(&self.stock)
+            .map(|(name, heap)| (name, self.of_all(heap.count), self.of_all(heap.bytes)))
     }
 
     fn fragmentation(&self) -> f64 {
@@ -482,6 +465,8 @@ fn write_advice(call: &Call<'_>, found: &Explained, text: &mut String) {
             found.unstable,
             names.join(", ")
         ));
+        let silent = found.waits_for.iter();
+        advice.extend(silent.filter_map(|&region| about_silence(call, region)));
     }
     if 1.5 < found.fragmentation() && 64 << 20 < found.resident {
         advice.push(
@@ -500,6 +485,43 @@ fn write_advice(call: &Call<'_>, found: &Explained, text: &mut String) {
     for line in advice {
         let _ = writeln!(text, "{line}");
     }
+}
+
+/// Silence after which it is worth telling.
+const SILENT_MS: u64 = 3_000;
+
+/// What becomes of what waits for a region that is silent.
+fn about_silence(call: &Call<'_>, region: Region) -> Option<String> {
+    let regions = call.server.regions.get()?;
+    let SilentRegion {
+        silent_ms,
+        must_decide,
+    } = regions.silence_of(region);
+    if silent_ms < SILENT_MS {
+        return None;
+    }
+    let (name, silent_s) = (name_of(call, region), silent_ms / 1_000);
+    if must_decide {
+        return Some(format!(
+            "{name} has been silent for {silent_s} s. It is not excluded, for this region and those \
+             that it hears do not outweigh the rest: if {name} is gone, see `meridian admin region \
+             forget`."
+        ));
+    }
+    let horizon_s = call.server.silence.settings().horizon.as_secs();
+    let after = match horizon_s {
+        0 => "never (region-horizon)".to_owned(),
+        _ => format!("after {horizon_s} s (region-horizon)"),
+    };
+    let earlier = call.server.unstable_bytes_max().map(|max| {
+        let max = human(max);
+        format!(", or after a minute once what waits takes more than {max} (unstable-memory)")
+    });
+    Some(format!(
+        "{name} has been silent for {silent_s} s. The others do without it {after}{}: what waits \
+         for it goes then.",
+        earlier.unwrap_or_default()
+    ))
 }
 
 fn purge(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -109,7 +109,7 @@ fn list(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     let regions = regions.unwrap_or_default();
     reply.array(regions.len());
     for region in regions {
-        reply.map(7);
+        reply.map(9);
         reply.bulk(b"name");
         reply.bulk_text(&region.name);
         reply.bulk(b"id");
@@ -122,6 +122,10 @@ fn list(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
         reply.int(region.lag_ms as i64);
         reply.bulk(b"pending-ops");
         reply.int(region.pending_ops as i64);
+        reply.bulk(b"stage");
+        reply.bulk_text(region.stage);
+        reply.bulk(b"silent-ms");
+        reply.int(region.silent_ms as i64);
         // The shard that is being caught up by its state, or -1.
         reply.bulk(b"catching-up");
         reply.int(region.catching_up.map_or(-1, |(shard, _)| shard.into()));

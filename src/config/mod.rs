@@ -24,7 +24,7 @@ use self::raw::{Written, plain};
 use crate::durability::Fsync;
 use crate::limits;
 pub use crate::proxy::Policy;
-use crate::proxy::RoomSettings;
+use crate::proxy::{RoomSettings, Share, SilenceSettings};
 use crate::shard::{Eviction, Frequency};
 
 /// Bytes of a name of a database, region or node: what a label of a host name may have.
@@ -39,6 +39,10 @@ const CLOCK_DRIFT: Duration = Duration::from_millis(500);
 const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 /// Longest of either: past it, it is a mistake of units.
 const TIME_MAX: Duration = Duration::from_hours(1);
+/// Shortest `region-horizon` that is one: a region is heard again within that as a rule.
+const HORIZON_MIN: Duration = Duration::from_secs(3);
+/// Longest of it: past it, it is a mistake of units.
+const HORIZON_MAX: Duration = Duration::from_hours(365 * 24);
 /// Most `threads`, `maxclients`.
 const THREADS_MAX: usize = 256;
 const CLIENTS_MAX: usize = 1_000_000;
@@ -68,6 +72,8 @@ pub struct Config {
     pub geo: Option<Geo>,
     /// The limit of memory, and what goes with it.
     pub room: RoomSettings,
+    /// For how long other regions may be silent, and how much may wait for them.
+    pub silence: SilenceSettings,
     /// Bytes of ops that may wait in memory for other regions, for all shards together.
     pub geo_log_bytes: usize,
     /// Where data is kept, if it is.
@@ -180,6 +186,7 @@ impl Config {
             clients: clients(&written, bind)?,
             geo: geo(&written, bind, &peers)?,
             room: room(&written)?,
+            silence: silence(&written)?,
             geo_log_bytes: written.parsed("geo-log-memory", GEO_LOG_BYTES, log_bytes)?,
             dir: written.path("dir")?,
             fsync: written.parsed("appendfsync", Fsync::EverySecond, |text| {
@@ -345,6 +352,14 @@ fn room(written: &Written) -> Result<RoomSettings, ConfigError> {
                 i32::MAX as u32,
             )?,
         },
+    })
+}
+
+fn silence(written: &Written) -> Result<SilenceSettings, ConfigError> {
+    let default = SilenceSettings::default();
+    Ok(SilenceSettings {
+        horizon: written.parsed("region-horizon", default.horizon, horizon)?,
+        unstable: written.parsed("unstable-memory", default.unstable, share)?,
     })
 }
 
@@ -518,6 +533,20 @@ fn time(text: &str, min: Duration) -> Result<Duration, String> {
             min.as_millis()
         )
     })
+}
+
+/// A time after which a region that is silent is excluded.
+pub(crate) fn horizon(text: &str) -> Result<Duration, String> {
+    let fits = |time: &Duration| time.is_zero() || (HORIZON_MIN..=HORIZON_MAX).contains(time);
+    units::duration(text)
+        .filter(fits)
+        .ok_or_else(|| "must be 0 for never, or a time from 3s to 8760h, such as 24h".to_owned())
+}
+
+/// A share of memory.
+pub(crate) fn share(text: &str) -> Result<Share, String> {
+    Share::parse(text)
+        .ok_or_else(|| "must be a share of maxmemory such as 10%, or a size; 0 for any".to_owned())
 }
 
 fn filter(text: &str) -> Result<String, String> {

@@ -130,6 +130,13 @@ pub struct RawConfig {
     /// How long after its deadline a key of another region is removed [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub expiry_grace: Option<String>,
+    /// After how long a silence the others do without a region; 0 is never [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    pub region_horizon: Option<String>,
+    /// Memory that may be taken by what waits for a silent region before the others do without it,
+    /// a size or percent of maxmemory; 0 is any [default: 10%]
+    #[arg(long, value_name = "SIZE|PERCENT")]
+    pub unstable_memory: Option<String>,
     /// Threads that serve clients [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,

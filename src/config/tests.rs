@@ -68,6 +68,8 @@ fn nothing_written_is_one_region_on_loopback() {
     assert_eq!(config.geo_log_bytes, 512 << 20);
     assert_eq!(config.max_clock_drift, Duration::from_millis(500));
     assert_eq!(config.expiry_grace, Duration::from_secs(10));
+    assert_eq!(config.silence.horizon, Duration::from_hours(24));
+    assert_eq!(config.silence.unstable, Share::Percent(10));
     assert_eq!(config.clients.connections_max, 10_000);
     assert!(1 <= config.threads);
 }
@@ -147,6 +149,8 @@ policy='non-clustered'\nshards=2 => shards = 2: must be 1 under the policy non-c
 geo-log-memory = '5 parsec'    => must be a size of at least 1MiB, such as 512MiB
 geo-log-memory = 1000          => must be a size of at least 1MiB
 max-clock-drift = 500          => max-clock-drift = 500: must be a time from 1ms to 1h
+region-horizon = '2s'          => region-horizon = '2s': must be 0 for never, or a time from 3s to 8760h, such as 24h
+unstable-memory = 'some'       => unstable-memory = 'some': must be a share of maxmemory such as 10%, or a size; 0 for any
 expiry-grace = '2h'            => expiry-grace = '2h': must be a time from 0ms to 1h
 maxclients = 0                 => maxclients = 0: must be a number from 1 to 1000000
 threads = 'many'               => threads = 'many': must be a number from 1 to 256

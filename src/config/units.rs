@@ -36,6 +36,25 @@ pub fn duration(text: &str) -> Option<Duration> {
     }
 }
 
+/// A duration as [`duration`] reads it, in whole units.
+pub fn duration_text(duration: Duration) -> String {
+    let us = duration.as_micros();
+    let units = [
+        (3_600_000_000, "h"),
+        (60_000_000, "m"),
+        (1_000_000, "s"),
+        (1_000, "ms"),
+    ];
+    if us == 0 {
+        return "0".to_owned();
+    }
+    let whole = units.iter().find(|(unit, _)| us.is_multiple_of(*unit));
+    whole.map_or_else(
+        || format!("{us}us"),
+        |(unit, name)| format!("{}{name}", us / unit),
+    )
+}
+
 /// The number that a text begins with, and what follows it.
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
@@ -75,6 +94,11 @@ mod tests {
         assert_eq!(duration("10s"), Some(Duration::from_secs(10)));
         assert_eq!(duration("24h"), Some(Duration::from_hours(24)));
         assert_eq!(duration("0"), Some(Duration::ZERO));
+        for text in ["0", "250us", "500ms", "90s", "5m", "24h"] {
+            let read = duration(text).expect("it is one");
+            assert_eq!(duration_text(read), text);
+        }
+        assert_eq!(duration_text(Duration::from_mins(2)), "2m");
         for wrong in [
             "",
             "10",

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{Links, PeerLink};
 use crate::clock;
 use crate::membership::MembershipError;
-use crate::proxy::{RegionState, Waits};
+use crate::proxy::RegionState;
 
 /// Regions that there can be.
 const REGIONS_MAX: usize = u8::MAX as usize;
@@ -123,20 +123,31 @@ impl Links {
     /// Takes in what was heard. Where this region has been let in and holds everything, it is a
     /// member from now on.
     fn take_in(&self) -> Result<(), MembershipError> {
-        let serves = !self.common.server.loading.is_loading();
+        let loading = &self.common.server.loading;
+        let serves = !loading.is_loading();
         let (own, name) = &self.own;
+        let members = &self.common.members;
+        // Without a disk nothing is left of what the lives before have written.
+        let is_on_disk = self.common.server.durability.get().is_some();
+        let is_fresh = members.joins() || (!is_on_disk && !loading.has_served());
+        members.set_fresh(is_fresh);
+        let epoch = self
+            .common
+            .server
+            .shards
+            .with(0, |shard| shard.origin().epoch);
         let promote = |roster: &mut Roster| {
+            if is_fresh && roster.come_back(*own, name, epoch) {
+                tracing::info!("this region was excluded, and comes back with nothing");
+            }
             let is_in = serves && roster.is_confirmed(*own, name);
             Ok::<_, MembershipError>(is_in && roster.promote(*own, name))
         };
-        let is_new = self
-            .common
-            .members
-            .change(promote, |roster| self.act(roster))?;
+        let is_new = members.change(promote, |roster| self.act(roster))?;
         if is_new {
             tracing::info!("this region is a member from now on");
         }
-        if self.common.members.is_forgotten() {
+        if self.common.is_out().is_some() {
             self.step_back();
         }
         self.common.look_at_refill();
@@ -148,9 +159,10 @@ impl Links {
     fn step_back(&self) {
         let loading = &self.common.server.loading;
         loading.begin_joining();
-        let is_back = self.common.members.is_stale();
-        loading.set_waits(Waits::Forgotten { is_back });
-        if is_back {
+        if let Some(waits) = self.common.is_out() {
+            loading.set_waits(waits);
+        }
+        if self.common.members.is_stale() {
             // What it says of the time before must not be taken for that of whom they let in.
             for link in self.all() {
                 link.side.lock().refuse(true);
@@ -161,8 +173,8 @@ impl Links {
     /// Whether all the others count on this region.
     pub(super) fn check_let_in(&self) -> Result<(), String> {
         let members = &self.common.members;
-        if members.is_forgotten() || members.is_stale() {
-            return Err("the other regions have forgotten this one".to_owned());
+        if let Some(waits) = self.common.is_out() {
+            return Err(format!("this region {waits}"));
         }
         let unconfirmed = members.unconfirmed_by();
         if members.joins() && !unconfirmed.is_empty() {
@@ -184,15 +196,9 @@ impl Links {
     /// Forgets a region: from now on it holds up nothing here, and is refused.
     pub(super) fn forget(&self, name: &str) -> Result<(), String> {
         self.check_takes_part()?;
-        let shards = &self.common.server.shards;
-        let newest = |id: Region| {
-            let newest = |index| shards.with(index, |shard| shard.delivery().newest_epoch(id));
-            (0..shards.count()).filter_map(newest).max()
-        };
         let forget = |roster: &mut Roster| {
-            let id = roster.iter().find(|(_, known, _)| *known == name);
-            let newest = id.and_then(|(id, _, _)| newest(id)).unwrap_or_default();
-            let ended = Epoch(newest.0 + 1);
+            let (id, _) = roster.find(name)?;
+            let ended = Epoch(self.newest_epoch(id).0 + 1);
             Ok::<_, Refusal>(roster.forget(self.own.0, name, ended)?)
         };
         let members = &self.common.members;
@@ -201,6 +207,14 @@ impl Links {
         tracing::warn!(region = name, "forgotten: it is refused from now on");
         self.common.wake();
         Ok(())
+    }
+
+    /// The newest epoch of a region that any shard knows of.
+    pub(super) fn newest_epoch(&self, id: Region) -> Epoch {
+        let shards = &self.common.server.shards;
+        let newest = |index| shards.with(index, |shard| shard.delivery().newest_epoch(id));
+        let newest = (0..shards.count()).filter_map(newest).max();
+        newest.unwrap_or_default()
     }
 
     /// Lets a forgotten region back in, under new epochs.
@@ -228,7 +242,7 @@ impl Links {
 
     /// Lets in who is new in the record: from now on nothing is stable here without it. Refuses who
     /// is forgotten, and gives the epochs below which they have ended.
-    fn act(&self, roster: &Roster) -> Vec<(Region, Epoch)> {
+    pub(super) fn act(&self, roster: &Roster) -> Vec<(Region, Epoch)> {
         for (id, name, entry) in roster.current() {
             if let Some((other_id, other)) = roster.clash(id, name) {
                 tracing::error!(
@@ -274,18 +288,21 @@ impl Links {
         let forgotten = roster.forgotten().into_iter();
         let forgotten = forgotten.filter(|(id, _)| *id != self.own.0);
         forgotten
-            .map(|(id, ended)| self.exclude(id, ended))
+            .map(|(id, ended)| self.exclude(id, ended, roster.is_excluded(id)))
             .collect()
     }
 
-    /// A region holds up nothing from now on, and is refused.
-    fn exclude(&self, id: Region, ended: Epoch) -> (Region, Epoch) {
+    /// A region holds up nothing from now on, and is refused, unless it comes back by itself where
+    /// it may.
+    fn exclude(&self, id: Region, ended: Epoch, may_return: bool) -> (Region, Epoch) {
         let shards = &self.common.server.shards;
         let exclude = |index| shards.with(index, |shard| shard.delivery().exclude(id, ended));
         let below = (0..shards.count()).map(exclude).max();
         let link = self.links.read().get(&id).map(Arc::clone);
         if let Some(link) = link {
-            link.side.lock().refuse(true);
+            let mut side = link.side.lock();
+            side.refuse(true);
+            side.let_return(may_return);
         }
         (id, below.unwrap_or(ended))
     }
@@ -305,6 +322,7 @@ impl Links {
                 is_self: false,
                 state: "down",
                 stage: "",
+                silent_ms: 0,
                 waits_for: Vec::new(),
                 lag_ms: 0,
                 pending_ops: 0,
@@ -316,6 +334,7 @@ impl Links {
                 _ if roster.clash(id, name).is_some() => "clash",
                 Stage::Joining => "joining",
                 Stage::Founding | Stage::Member => "member",
+                Stage::Excluded => "excluded",
                 Stage::Forgotten => "forgotten",
             };
             if entry.stage == Stage::Joining {

@@ -6,6 +6,7 @@
 mod clocks;
 mod joining;
 mod reached;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crdt::{Region, Version};
 use geo::net::{Accept, Ended, Handler, Reject, Transmit, Waker};
-use geo::proto::{self, Event, Fault, Lack, Link, LinkError, LinkState, Reach, Refill};
+use geo::proto::{self, Event, Fault, Lack, Link, LinkError, LinkState, Reach, Refill, Why};
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::{self, Moment};
 use crate::durability::Durability;
 use crate::membership::Membership;
 use crate::oplog::backlog::Backlog;
-use crate::proxy::{RegionState, Regions, Server, Waits};
+use crate::proxy::{RegionState, Regions, Server, SilentRegion, Waits};
 use clocks::Clocks;
 pub use joining::Newcomer;
 use joining::{Newcomers, Wakers};
@@ -40,6 +41,7 @@ struct Common {
     /// Regions whose logs no longer have all that we lack.
     cut_off: Mutex<BTreeSet<Region>>,
     names: RwLock<BTreeMap<Region, String>>,
+    watch: silence::Watching,
 }
 
 impl Common {
@@ -58,6 +60,16 @@ impl Common {
         }
     }
 
+    /// Why this region takes no part, if it does not.
+    fn is_out(&self) -> Option<Waits> {
+        let is_back = self.members.is_stale();
+        if !is_back && self.members.is_excluded() {
+            return Some(Waits::Excluded);
+        }
+        let is_out = is_back || self.members.is_forgotten();
+        is_out.then_some(Waits::Forgotten { is_back })
+    }
+
     /// Looks whether a node that does not serve yet may do so now.
     fn look_at_refill(&self) {
         let loading = &self.server.loading;
@@ -67,9 +79,8 @@ impl Common {
         let now = proto::Instant(clock::monotonic_ns());
         let mut shards = Reached(self, &Mutex::default());
         // Whoever runs it may not have said so.
-        let is_back = self.members.is_stale();
-        if is_back || self.members.is_forgotten() {
-            loading.set_waits(Waits::Forgotten { is_back });
+        if let Some(waits) = self.is_out() {
+            loading.set_waits(waits);
             return;
         }
         let joins = self.members.joins();
@@ -228,25 +239,34 @@ impl Handler for PeerLink {
         self.with(|link, shards| {
             let was_down = link.is_down();
             link.handle_timeout(moment(now), shards);
-            if !was_down && link.is_down() && link.is_refused() {
-                let name = &self.name;
-                let reason = format!(
-                    "region {name} was forgotten here; `meridian admin region rejoin {name}` lets \
-                     it back in"
-                );
-                return Err(Reject {
-                    reason,
-                    needs_operator: true,
-                });
+            if was_down || !link.is_down() {
+                return Ok(());
             }
-            if !was_down && link.is_down() {
-                let reason = "the peer has been silent for three seconds".to_owned();
-                return Err(Reject {
-                    reason,
-                    needs_operator: false,
-                });
-            }
-            Ok(())
+            let name = &self.name;
+            let (reason, needs_operator) = match link.went_down() {
+                Some(Why::Forgotten) if link.may_return() => (
+                    format!(
+                        "region {name} was silent for too long and is excluded here: start its node \
+                         again, and it comes back"
+                    ),
+                    true,
+                ),
+                Some(Why::Forgotten) => (
+                    format!(
+                        "region {name} was forgotten here; `meridian admin region rejoin {name}` \
+                         lets it back in"
+                    ),
+                    true,
+                ),
+                Some(Why::Disconnected) => (format!("region {name} takes part again"), false),
+                Some(Why::Silent) | None => {
+                    ("the peer has been silent for three seconds".to_owned(), false)
+                }
+            };
+            Err(Reject {
+                reason,
+                needs_operator,
+            })
         })
     }
 
@@ -304,6 +324,7 @@ impl Links {
             refill: Mutex::default(),
             cut_off: Mutex::default(),
             names: RwLock::default(),
+            watch: silence::Watching::default(),
         });
         let links = Self {
             own: (config.own, own_name.to_owned()),
@@ -374,6 +395,10 @@ impl Regions for Links {
         Ok(())
     }
 
+    fn silence_of(&self, region: Region) -> SilentRegion {
+        self.silent_region(region)
+    }
+
     fn down(&self) -> Vec<Region> {
         let now = proto::Instant(clock::monotonic_ns());
         let links = self.all().into_iter();
@@ -402,6 +427,7 @@ impl Regions for Links {
             caught_up: 0,
             state_bytes: (0, 0),
             stage: "",
+            silent_ms: 0,
             waits_for: Vec::new(),
         };
         let other = |link: Arc<PeerLink>| {
@@ -429,6 +455,7 @@ impl Regions for Links {
                     caught_up: stats.caught_up,
                     state_bytes: (stats.state_bytes_sent, stats.state_bytes_received),
                     stage: "",
+                    silent_ms: self.silent_region(link.region).silent_ms,
                     waits_for: Vec::new(),
                 }
             })

@@ -179,6 +179,9 @@ fn loading(server: &Server, command: &Command) -> Option<CommandError> {
         return None;
     }
     Some(match server.loading.waits() {
+        Some(waits @ Waits::Excluded) => CommandError::Excluded {
+            why: waits.to_string().into(),
+        },
         Some(waits @ Waits::Forgotten { .. }) => CommandError::Forgotten {
             why: waits.to_string().into(),
         },

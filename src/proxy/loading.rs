@@ -23,6 +23,8 @@ pub enum Waits {
         /// Whether they have let it back in.
         is_back: bool,
     },
+    /// To come back: the others have not heard this region for too long, and do without it.
+    Excluded,
     /// To hold what this region holds.
     Ops(String),
     /// The same, which this region's log no longer has: an operator has to decide.
@@ -42,8 +44,14 @@ impl fmt::Display for Waits {
             ),
             Self::Forgotten { is_back: true } => write!(
                 f,
-                "was forgotten and let back in, but holds what it held before: start it with an \
-                 empty data directory and join"
+                "was forgotten and let back in, but holds what it held before: start it again, and \
+                 it puts that aside, fills up from the others, and writes again what nobody else has"
+            ),
+            Self::Excluded => write!(
+                f,
+                "was excluded by the other regions, which had not heard it for too long: start its \
+                 node again, which puts aside what it holds, fills up from them, and writes again \
+                 what nobody else has"
             ),
             Self::Ops(region) => write!(f, "fills up from {region}"),
             Self::Decision(region) => write!(
@@ -59,6 +67,7 @@ impl fmt::Display for Waits {
 pub struct Loading {
     is_on: AtomicBool,
     joins: AtomicBool,
+    has_served: AtomicBool,
     since_ms: AtomicU64,
     waits: Mutex<Option<Waits>>,
 }
@@ -92,6 +101,11 @@ impl Loading {
         self.is_on.load(Ordering::Acquire)
     }
 
+    /// Whether it has ever served: clients, or what goes on without them, may have written then.
+    pub fn has_served(&self) -> bool {
+        self.has_served.load(Ordering::Acquire) || !self.is_loading()
+    }
+
     /// Since when, milliseconds since 1970.
     pub fn since_ms(&self) -> u64 {
         self.since_ms.load(Ordering::Relaxed)
@@ -107,7 +121,7 @@ impl Loading {
         let mut known = self.waits.lock();
         if known.as_ref() != Some(&waits) {
             match waits {
-                Waits::Decision(_) | Waits::Forgotten { .. } => {
+                Waits::Decision(_) | Waits::Forgotten { .. } | Waits::Excluded => {
                     tracing::error!(reason = %waits, "loading");
                 }
                 Waits::Word(_) | Waits::Confirmation(_) => {
@@ -125,6 +139,7 @@ impl Loading {
         if !self.is_on.swap(false, Ordering::AcqRel) {
             return false;
         }
+        self.has_served.store(true, Ordering::Release);
         let took_ms = clock::now_ms().saturating_sub(self.since_ms());
         tracing::info!(took_ms, "serving clients");
         *self.waits.lock() = None;

@@ -54,6 +54,8 @@ pub trait Regions: Send + Sync + std::fmt::Debug {
     fn look_at_refill(&self);
     /// The name of another region. Takes no lock of a shard or a link.
     fn name_of(&self, region: crdt::Region) -> Option<String>;
+    /// What is known of another region's silence. Takes no lock of a shard or a link.
+    fn silence_of(&self, region: crdt::Region) -> SilentRegion;
     /// The regions to which there is no link.
     fn down(&self) -> Vec<crdt::Region>;
     /// `REGION LIST`: one entry a region.
@@ -84,9 +86,11 @@ pub struct RegionState {
     pub is_self: bool,
     /// `self`, or `full` if this one takes no ops for want of memory; `live`, `lagging` or `down`.
     pub state: &'static str,
-    /// How far it is on its way in: `member`, `joining`, or `clash` where another region claims its
-    /// id or name.
+    /// How far it is on its way in or out: `member`, `joining`, `excluded`, `forgotten`, or `clash`
+    /// where another region claims its id or name.
     pub stage: &'static str,
+    /// For how long nothing has been heard of it, nor passed on by others, while this node was up.
+    pub silent_ms: u64,
     /// Regions that have yet to let it in.
     pub waits_for: Vec<String>,
     /// How long its last heartbeat has not said that we have everything.
@@ -99,6 +103,15 @@ pub struct RegionState {
     pub caught_up: u64,
     /// Bytes of state that were sent to it, and that came from it.
     pub state_bytes: (u64, u64),
+}
+
+/// How silent a region is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SilentRegion {
+    /// For how long.
+    pub silent_ms: u64,
+    /// Whether it is time to exclude it, but those that hear each other do not outweigh the rest.
+    pub must_decide: bool,
 }
 
 /// See the module.
@@ -145,6 +158,8 @@ pub struct Server {
     pub progress: tokio::sync::Notify,
     /// The limit of memory, and what goes with it.
     pub room: super::Room,
+    /// For how long other regions may be silent, and how much may wait for them.
+    pub silence: super::Silence,
     /// Whether our clock is so far ahead of those of all regions that we hear that writes are
     /// refused.
     pub clock_ahead: AtomicBool,
@@ -192,6 +207,7 @@ impl Server {
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
             room: super::Room::default(),
+            silence: super::Silence::default(),
             clock_ahead: AtomicBool::new(false),
             loading: super::Loading::default(),
             idle_max_s: AtomicU64::new(0),

@@ -12,6 +12,7 @@ mod durability;
 mod expiry;
 mod geo_sync;
 mod hashes;
+mod horizon;
 mod imports;
 mod joining;
 mod kills;

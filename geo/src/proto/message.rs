@@ -154,6 +154,8 @@ pub(super) const BEHIND_LEVEL: u32 = 3;
 pub(super) const ROSTER_LEVEL: u32 = 4;
 /// The level of features since which a shard is caught up by state.
 pub(super) const CATCH_UP_LEVEL: u32 = 6;
+/// The level of features since which a record of regions can say that one is excluded.
+pub(super) const EXCLUSION_LEVEL: u32 = 7;
 
 /// A question about the state of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

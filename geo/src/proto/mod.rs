@@ -16,6 +16,7 @@
 mod closing;
 mod delivery;
 mod error;
+mod horizon;
 mod inbox;
 mod link;
 mod message;
@@ -29,6 +30,7 @@ use std::ops::Add;
 
 pub use delivery::{Delivery, DeliveryConfig, Ending, Lack, Offer, Refusal};
 pub use error::{Fault, LinkError};
+pub use horizon::{Horizon, PATIENCE, Verdict};
 pub use link::{
     Accept, CatchingUp, Config, Event, Link, LinkState, RETRY_AFTER, Stats, Transmit, Why,
 };

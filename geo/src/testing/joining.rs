@@ -14,6 +14,8 @@ pub(super) struct Record {
     revision: u64,
     /// What peers have told, and is not taken in.
     pub(super) heard: Vec<Roster>,
+    /// Whether it is that of a life that has begun with nothing, and has written nothing.
+    is_fresh: bool,
 }
 
 fn name(id: Region) -> String {
@@ -26,7 +28,13 @@ impl Record {
             roster,
             revision: 1,
             heard: Vec::new(),
+            is_fresh: false,
         }
+    }
+
+    /// It has been changed.
+    pub(super) const fn touch(&mut self) {
+        self.revision += 1;
     }
 
     /// Of regions that are there from the start.
@@ -118,6 +126,24 @@ impl<R: Replica> Net<R> {
         self.replace(id, Epoch(epoch), record);
     }
 
+    /// A region that was excluded starts with nothing, under this epoch, and knows where those are
+    /// that it knew.
+    pub fn come_back(&mut self, id: u8, epoch: u64) {
+        let known = self.roster(id).ids();
+        let mut record = Record::founding(known);
+        let own = record
+            .roster
+            .note(region(id), &name(region(id)), &[], Stage::Joining);
+        own.expect("a name of ours is one");
+        record.is_fresh = true;
+        self.replace(id, Epoch(epoch), record);
+    }
+
+    /// Whether a region has heard that it is excluded.
+    pub fn knows_that_it_is_excluded(&self, id: u8) -> bool {
+        self.roster(id).is_excluded(region(id))
+    }
+
     /// Whether a region has heard that it was forgotten.
     pub fn knows_that_it_is_forgotten(&self, id: u8) -> bool {
         let entry = self.roster(id).get(region(id), &name(region(id)));
@@ -157,6 +183,9 @@ impl<R: Replica> Net<R> {
         for heard in std::mem::take(&mut node.record.heard) {
             node.record.roster.merge(&heard);
         }
+        if node.record.is_fresh {
+            node.record.roster.come_back(at, &name(at), node.epoch);
+        }
         let others: BTreeSet<Region> = node.record.roster.ids();
         for &other in others.iter().filter(|&&other| other != at) {
             for shard in &mut node.shards {
@@ -180,6 +209,7 @@ impl<R: Replica> Net<R> {
         }
         for (id, link) in &mut node.links {
             link.refuse(node.record.roster.forgotten().contains_key(id));
+            link.let_return(node.record.roster.is_excluded(*id));
         }
         node.record.roster.confirm(at);
         node.record.revision += u64::from(before != node.record.roster.encode());

@@ -12,6 +12,7 @@ mod joining;
 mod remembering;
 mod replica;
 mod setup;
+mod silence;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -77,6 +78,7 @@ pub struct Net<R = Remembering> {
     /// Ways on which the next frame gets lost.
     dropping: BTreeSet<(Region, Region)>,
     mishaps: Mishaps,
+    silence: Option<silence::Silence>,
     /// What links said, by region and peer.
     pub events: Vec<(Instant, Region, Region, Event)>,
 }
@@ -111,6 +113,7 @@ impl<R: Replica> Net<R> {
             traffic: BTreeMap::new(),
             dropping: BTreeSet::new(),
             mishaps: Mishaps::default(),
+            silence: None,
             events: Vec::new(),
         };
         for id in 1..=setup.regions {
@@ -164,7 +167,7 @@ impl<R: Replica> Net<R> {
         let config = Config {
             own,
             database: "test".into(),
-            level: 6,
+            level: 7,
             lanes: 2,
             window_bytes: self.setup.bytes_max,
             relay_window_bytes: self.setup.bytes_max,
@@ -224,6 +227,9 @@ impl<R: Replica> Net<R> {
     }
 
     fn put(&mut self, own: Region, node: Node<R>) -> Vec<R> {
+        if let Some(silence) = &mut self.silence {
+            silence.restart(own);
+        }
         let pairs: Vec<_> = self.connections.keys().copied().collect();
         for pair in pairs.into_iter().filter(|&(a, b)| a == own || b == own) {
             self.disconnect(pair);
@@ -252,6 +258,7 @@ impl<R: Replica> Net<R> {
             self.deliver();
             self.time_out();
             self.follow_records();
+            self.look_at_horizons();
             self.pump();
         }
         self.now = end;
@@ -398,7 +405,9 @@ impl<R: Replica> Net<R> {
             Connection::Open => None,
             Connection::RetryAt(at) => Some(*at),
         });
-        let next = arrivals.chain(timeouts).chain(connects).min()?;
+        let looks = self.silence.iter().map(silence::Silence::next);
+        let next = arrivals.chain(timeouts).chain(connects).chain(looks);
+        let next = next.min()?;
         Some(next.max(self.now + Span(1_000)))
     }
 

@@ -7,6 +7,7 @@
 use crdt::{Epoch, Origin, Region};
 
 use super::Delivery;
+use crate::proto::message::Heartbeat;
 
 impl Delivery {
     /// A region takes part from now on: nothing more becomes stable that it has not acknowledged,
@@ -37,5 +38,23 @@ impl Delivery {
             self.close_what_can_be();
         }
         below
+    }
+
+    /// Notes a sign of life. What comes over the region's own link always is one, also where its
+    /// clock was set back; what is passed on is one if it is newer than what we have, for an old
+    /// one may be passed on again and again.
+    pub(super) fn note_sign(&mut self, heartbeat: &Heartbeat, from: Region) {
+        let origin = heartbeat.origin;
+        let known = self.heard.get(&origin).and_then(|heard| heard.latest());
+        let is_newer = known.is_none_or(|known| known.time < heartbeat.time);
+        let is_newer = is_newer && !self.closing.has_ended(origin);
+        if from == origin.region || is_newer {
+            *self.signs.entry(origin.region).or_default() += 1;
+        }
+    }
+
+    /// How often a region has given a sign of life.
+    pub fn signs_of(&self, region: Region) -> u64 {
+        self.signs.get(&region).copied().unwrap_or_default()
     }
 }

@@ -141,6 +141,8 @@ pub struct Delivery {
     words: word::Words,
     /// Regions that take part no more. What others hold of them is taken from these.
     excluded: BTreeSet<Region>,
+    /// How often each region has given a sign of life.
+    signs: BTreeMap<Region, u64>,
     /// Regions whose times are taken however far ahead they are.
     trusted_clocks: BTreeSet<Region>,
     /// The ops that are kept here; `None` where these are all that are applied.
@@ -167,6 +169,7 @@ impl Delivery {
             catch_up: catch_up::CatchUp::default(),
             words: word::Words::default(),
             excluded: BTreeSet::new(),
+            signs: BTreeMap::new(),
             trusted_clocks: BTreeSet::new(),
             kept: None,
             stable: Version::new(),
@@ -390,6 +393,7 @@ impl Delivery {
         {
             return;
         }
+        self.note_sign(&heartbeat, from);
         let mut news = self.notice(origin);
         if !self.closing.has_ended(origin) {
             for announcement in heartbeat.announced.drain(..) {

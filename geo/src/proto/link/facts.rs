@@ -56,7 +56,8 @@ pub enum Accept {
 pub enum Why {
     /// The peer said nothing for three seconds: close the connection.
     Silent,
-    /// The connection ended.
+    /// The connection ended, or is to be closed so that a new conversation can begin: the peer's
+    /// region takes part again.
     Disconnected,
     /// The peer's region takes part no more, and has been told: close the connection.
     Forgotten,

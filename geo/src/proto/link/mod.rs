@@ -17,6 +17,7 @@ mod ahead;
 mod facts;
 mod figures;
 mod give;
+mod refusal;
 mod say;
 mod send;
 mod take;
@@ -123,6 +124,7 @@ pub struct Link {
     peer: Region,
     phase: Phase,
     talk: Conversation,
+    went_down: Option<Why>,
     /// When anything last came from the peer.
     heard_at: Option<Instant>,
     /// The same, while the link was up.
@@ -133,6 +135,10 @@ pub struct Link {
     beats: u64,
     /// Whether the peer's region takes part no more.
     is_refused: bool,
+    /// Whether it may come back by itself.
+    may_return: bool,
+    /// Whether it has come back since this conversation began, in which it was not listened to.
+    is_back: bool,
     events: VecDeque<Event>,
     stats: Stats,
 }
@@ -146,25 +152,18 @@ impl Link {
             peer,
             phase: Phase::Down,
             talk: Conversation::default(),
+            went_down: None,
             heard_at: None,
             live_at: None,
             beat_at: Instant::default(),
             beat: Span(BEAT.0 + jitter.0),
             beats: 0,
             is_refused: false,
+            may_return: false,
+            is_back: false,
             events: VecDeque::new(),
             stats: Stats::default(),
         }
-    }
-
-    /// Whether the peer's region takes part no more: it is told so, and sent away.
-    pub const fn refuse(&mut self, is_refused: bool) {
-        self.is_refused = is_refused;
-    }
-
-    /// Whether it is.
-    pub const fn is_refused(&self) -> bool {
-        self.is_refused
     }
 
     /// The region at the other end.
@@ -185,6 +184,7 @@ impl Link {
     /// There is a connection, and nothing has been said on it.
     pub fn connected(&mut self, now: Instant) {
         self.phase = Phase::Greeting;
+        self.is_back = false;
         self.talk = Conversation::default();
         self.heard_at = Some(now);
     }
@@ -199,6 +199,7 @@ impl Link {
             return;
         }
         self.phase = Phase::Down;
+        self.went_down = Some(why);
         self.stop_taking(now, shards);
         self.stop_giving(shards);
         self.talk = Conversation::default();
@@ -234,7 +235,7 @@ impl Link {
                     shards: news,
                 },
             ) => self.heard_beat(time, all, news, shards),
-            (Phase::Up, Message::Relayed(_) | Message::Roster(_)) if self.is_refused => Ok(()),
+            (Phase::Up, Message::Relayed(_)) if self.is_refused => Ok(()),
             (Phase::Up, Message::Relayed(heartbeats)) => {
                 for (shard, heartbeat) in heartbeats {
                     self.check_shard(shard)?;
@@ -262,7 +263,7 @@ impl Link {
                 Ok(())
             }
             (Phase::Up, Message::Roster(bytes)) => {
-                shards.heard_roster(Roster::decode(&bytes)?);
+                self.heard_record(&Roster::decode(&bytes)?, shards);
                 Ok(())
             }
             (Phase::Up, Message::Behind(behind)) => {
@@ -345,6 +346,10 @@ impl Link {
             self.go_down(now, Why::Silent, shards);
             return;
         }
+        if self.is_back {
+            self.go_down(now, Why::Disconnected, shards);
+            return;
+        }
         if self.phase != Phase::Up {
             return;
         }
@@ -373,6 +378,7 @@ impl Link {
         let silence = self.heard_at.map(|heard| heard + SILENCE);
         match self.phase {
             Phase::Down => None,
+            _ if self.is_back => Some(Instant::default()),
             Phase::Greeting => silence,
             Phase::Up => {
                 let of_state = [self.takes_at(), self.answers_at()];

@@ -7,9 +7,10 @@ use crdt::{Epoch, Frame, Region, Time, Version};
 use super::{ACK_DELAY, EVENTS_MAX, Event, Link};
 
 use crate::proto::message::{
-    BEHIND_LEVEL, CATCH_UP_LEVEL, Heartbeat, Hello, Message, ROSTER_LEVEL, Want,
+    BEHIND_LEVEL, CATCH_UP_LEVEL, EXCLUSION_LEVEL, Heartbeat, Hello, Message, ROSTER_LEVEL, Want,
 };
 use crate::proto::outbox::Which;
+use crate::proto::roster::Roster;
 use crate::proto::shards::Shards;
 use crate::proto::{Instant, Span};
 
@@ -176,8 +177,13 @@ impl Link {
         if self.talk.level < ROSTER_LEVEL {
             return;
         }
-        if let Some((revision, bytes)) = shards.roster(self.talk.roster) {
+        if let Some((revision, mut bytes)) = shards.roster(self.talk.roster) {
             self.talk.roster = revision;
+            if self.talk.level < EXCLUSION_LEVEL
+                && let Ok(roster) = Roster::decode(&bytes)
+            {
+                bytes = roster.encode_without_exclusion();
+            }
             self.talk.control.push_back(Message::Roster(bytes));
         }
     }

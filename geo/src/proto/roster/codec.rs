@@ -8,14 +8,19 @@ use crdt::{Epoch, Region};
 
 use super::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, ENTRIES_MAX, Entry, NAME_BYTES_MAX, Roster, Stage};
 
-/// The format that this build writes, and the only one that it reads.
+/// The format of a record in which nobody is excluded: builds read it that know of no exclusion.
 const FORMAT: u8 = 1;
+/// The format of one in which somebody is, or was.
+const EXCLUDING: u8 = 2;
 
 /// Why bytes are no record, or a record cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
     /// Another build wrote it.
-    #[error("the record of regions has format {0}, and {FORMAT} is the one that this build reads")]
+    #[error(
+        "the record of regions has format {0}, and {FORMAT} and {EXCLUDING} are those that this \
+         build reads"
+    )]
     Format(u8),
     /// It ends too early, or goes on behind its end.
     #[error("the record of regions has a wrong length")]
@@ -31,21 +36,43 @@ pub enum RosterError {
 impl Roster {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
+        self.encode_in(if self.excludes() { EXCLUDING } else { FORMAT })
+    }
+
+    /// Its bytes for a build that knows of no exclusion: there, whoever is excluded is forgotten.
+    pub fn encode_without_exclusion(&self) -> Vec<u8> {
+        self.encode_in(FORMAT)
+    }
+
+    fn excludes(&self) -> bool {
+        let excludes = |entry: &Entry| entry.stage == Stage::Excluded || !entry.without.is_empty();
+        self.entries.values().any(excludes)
+    }
+
+    fn encode_in(&self, format: u8) -> Vec<u8> {
+        let mut bytes = vec![format];
         bytes.extend((self.entries.len() as u16).to_le_bytes());
         for ((id, name), entry) in &self.entries {
             bytes.push(id.id());
             put_text(&mut bytes, name);
             bytes.extend(entry.incarnation.to_le_bytes());
-            bytes.push(entry.stage as u8);
+            bytes.push(match entry.stage {
+                Stage::Founding => 0,
+                Stage::Joining => 1,
+                Stage::Member => 2,
+                Stage::Excluded if format == EXCLUDING => 4,
+                Stage::Excluded | Stage::Forgotten => 3,
+            });
             bytes.extend(entry.ended.0.to_le_bytes());
             bytes.extend(entry.revision.to_le_bytes());
             bytes.push(entry.addresses.len() as u8);
             for address in &entry.addresses {
                 put_text(&mut bytes, address);
             }
-            bytes.push(entry.confirmed.len() as u8);
-            bytes.extend(entry.confirmed.iter().map(|region| region.id()));
+            put_regions(&mut bytes, &entry.confirmed);
+            if format == EXCLUDING {
+                put_regions(&mut bytes, &entry.without);
+            }
         }
         bytes
     }
@@ -53,9 +80,9 @@ impl Roster {
     /// Reads a record, all of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, RosterError> {
         let mut rest = bytes;
-        match take(&mut rest, 1)? {
-            [FORMAT] => {}
-            other => return Err(RosterError::Format(other[0])),
+        let [format] = array(&mut rest)?;
+        if !matches!(format, FORMAT | EXCLUDING) {
+            return Err(RosterError::Format(format));
         }
         let count = u16::from_le_bytes(array(&mut rest)?);
         if ENTRIES_MAX < count.into() {
@@ -71,6 +98,7 @@ impl Roster {
                 [1] => Stage::Joining,
                 [2] => Stage::Member,
                 [3] => Stage::Forgotten,
+                [4] if format == EXCLUDING => Stage::Excluded,
                 [_] => return Err(RosterError::Content("an unknown stage")),
             };
             let ended = Epoch(u64::from_le_bytes(array(&mut rest)?));
@@ -78,19 +106,19 @@ impl Roster {
             let [addresses] = array(&mut rest)?;
             let addresses = (0..addresses).map(|_| text(&mut rest));
             let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-            let [confirmed] = array(&mut rest)?;
-            let confirmed = (0..confirmed).map(|_| region(&mut rest));
-            let confirmed: Vec<Region> = confirmed.collect::<Result<_, _>>()?;
-            if !confirmed.is_sorted_by(|a, b| a < b) {
-                return Err(RosterError::Content("confirmations out of order"));
-            }
+            let confirmed = regions(&mut rest)?;
+            let without = match format {
+                EXCLUDING => regions(&mut rest)?,
+                _ => BTreeSet::new(),
+            };
             let entry = Entry {
                 incarnation,
                 stage,
                 ended,
                 addresses,
                 revision,
-                confirmed: BTreeSet::from_iter(confirmed),
+                confirmed,
+                without,
             };
             let key = (id, name);
             if roster
@@ -106,6 +134,11 @@ impl Roster {
             return Err(RosterError::Length);
         }
         roster.check()?;
+        if format == EXCLUDING && !roster.excludes() {
+            return Err(RosterError::Content(
+                "the format of an exclusion without one",
+            ));
+        }
         Ok(roster)
     }
 
@@ -142,6 +175,21 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], RosterError> 
 fn array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RosterError> {
     let taken = take(rest, N)?;
     taken.try_into().map_err(|_| RosterError::Length)
+}
+
+fn put_regions(bytes: &mut Vec<u8>, regions: &BTreeSet<Region>) {
+    bytes.push(regions.len() as u8);
+    bytes.extend(regions.iter().map(|region| region.id()));
+}
+
+fn regions(rest: &mut &[u8]) -> Result<BTreeSet<Region>, RosterError> {
+    let [count] = array(rest)?;
+    let regions = (0..count).map(|_| region(rest));
+    let regions: Vec<Region> = regions.collect::<Result<_, _>>()?;
+    if !regions.is_sorted_by(|a, b| a < b) {
+        return Err(RosterError::Content("regions out of order"));
+    }
+    Ok(BTreeSet::from_iter(regions))
 }
 
 fn region(rest: &mut &[u8]) -> Result<Region, RosterError> {

@@ -11,6 +11,8 @@
 //! holds what they held.
 
 mod codec;
+mod exclusion;
+mod forget;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::{Epoch, Region};
 
 pub use codec::RosterError;
+pub use forget::ForgetError;
 
 /// Regions that a record may name, those that clash and those that are gone included.
 const ENTRIES_MAX: usize = 512;
@@ -33,16 +36,18 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// How far a region is on its way in or out. A later one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
 pub enum Stage {
     /// A member from the start, by the configuration of whoever says so.
-    Founding = 0,
+    Founding,
     /// It is being let in, and writes nothing yet.
-    Joining = 1,
+    Joining,
     /// It has been let in.
-    Member = 2,
-    /// It takes part no more, and is refused.
-    Forgotten = 3,
+    Member,
+    /// It was silent for too long: it takes part no more, and is refused until it comes back with
+    /// nothing.
+    Excluded,
+    /// An operator has sent it away: it takes part no more, and is refused until one lets it in.
+    Forgotten,
 }
 
 /// What is known of one region.
@@ -61,6 +66,8 @@ pub struct Entry {
     pub revision: u32,
     /// Who counts on nothing any more that it has not acknowledged.
     pub confirmed: BTreeSet<Region>,
+    /// Who does without it, since it was excluded.
+    pub without: BTreeSet<Region>,
 }
 
 impl Entry {
@@ -70,10 +77,12 @@ impl Entry {
                 self.incarnation = other.incarnation;
                 self.stage = other.stage;
                 self.confirmed.clone_from(&other.confirmed);
+                self.without.clone_from(&other.without);
             }
             Ordering::Equal => {
                 self.stage = self.stage.max(other.stage);
                 self.confirmed.extend(&other.confirmed);
+                self.without.extend(&other.without);
             }
             Ordering::Greater => {}
         }
@@ -86,7 +95,7 @@ impl Entry {
 
     /// Whether it takes part, or is about to.
     pub fn is_current(&self) -> bool {
-        self.stage != Stage::Forgotten
+        self.stage < Stage::Excluded
     }
 }
 
@@ -122,31 +131,6 @@ pub enum AddError {
     /// Its name or address is none.
     #[error("{0}")]
     Malformed(#[from] RosterError),
-}
-
-/// Why a region cannot be forgotten, or let back in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ForgetError {
-    /// There is none of that name.
-    #[error("there is no region {name}; regions: {known}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// It is the one that was asked.
-    #[error("region {name} is this one: ask a region that stays")]
-    Own {
-        /// Its name.
-        name: String,
-    },
-    /// It has not been forgotten.
-    #[error("region {name} has not been forgotten, so it needs not be let back in")]
-    Current {
-        /// Its name.
-        name: String,
-    },
 }
 
 /// See the module.
@@ -219,6 +203,7 @@ impl Roster {
             addresses: addresses.to_vec(),
             revision: 0,
             confirmed: BTreeSet::new(),
+            without: BTreeSet::new(),
         };
         let mut one = Self::new();
         one.entries.insert((id, name.to_owned()), entry);
@@ -257,7 +242,8 @@ impl Roster {
     }
 
     /// Has region `own` confirm those that join: it counts on nothing any more that they have not
-    /// acknowledged. Returns whether that is news.
+    /// acknowledged; and that it does without those that are excluded. Returns whether that is
+    /// news.
     pub fn confirm(&mut self, own: Region) -> bool {
         let joining: Vec<(Region, String)> = self
             .iter()
@@ -266,7 +252,7 @@ impl Roster {
             })
             .map(|(id, name, _)| (id, name.to_owned()))
             .collect();
-        let mut news = false;
+        let mut news = self.do_without(own);
         for key in joining {
             if let Some(entry) = self.entries.get_mut(&key) {
                 news |= entry.confirmed.insert(own);
@@ -294,7 +280,7 @@ impl Roster {
             match entry.stage {
                 Stage::Founding | Stage::Member => true,
                 Stage::Joining => !is_alone && self.waits_for(id, name).is_empty(),
-                Stage::Forgotten => false,
+                Stage::Excluded | Stage::Forgotten => false,
             }
         })
     }
@@ -309,56 +295,6 @@ impl Roster {
             *ended = entry.ended.max(*ended);
         }
         forgotten
-    }
-
-    /// Region `own` forgets another, whose epochs below `ended` are over. Returns whether it had
-    /// not been forgotten.
-    pub fn forget(&mut self, own: Region, name: &str, ended: Epoch) -> Result<bool, ForgetError> {
-        let entry = self.find(name)?;
-        if entry.0 == own {
-            let name = name.to_owned();
-            return Err(ForgetError::Own { name });
-        }
-        let is_new = entry.1.is_current();
-        entry.1.stage = Stage::Forgotten;
-        entry.1.ended = ended.max(entry.1.ended);
-        Ok(is_new)
-    }
-
-    /// More of a forgotten region's epochs are known to be over. Returns whether that is news.
-    pub fn end(&mut self, id: Region, ended: Epoch) -> bool {
-        let entries = self.entries.iter_mut().filter(|((of, _), _)| *of == id);
-        let mut news = false;
-        for (_, entry) in entries.filter(|(_, entry)| !entry.is_current()) {
-            news |= entry.ended < ended;
-            entry.ended = ended.max(entry.ended);
-        }
-        news
-    }
-
-    /// Lets a forgotten region back in: it joins once more.
-    pub fn rejoin(&mut self, name: &str) -> Result<(), ForgetError> {
-        let (_, entry) = self.find(name)?;
-        if entry.is_current() {
-            let name = name.to_owned();
-            return Err(ForgetError::Current { name });
-        }
-        entry.incarnation += 1;
-        entry.stage = Stage::Joining;
-        entry.confirmed.clear();
-        Ok(())
-    }
-
-    fn find(&mut self, name: &str) -> Result<(Region, &mut Entry), ForgetError> {
-        let known: Vec<&str> = self.iter().map(|(_, name, _)| name).collect();
-        let unknown = ForgetError::Unknown {
-            name: name.to_owned(),
-            known: known.join(", "),
-        };
-        let mut entries = self.entries.iter_mut();
-        let found = entries.find(|((_, known), _)| known == name);
-        let ((id, _), entry) = found.ok_or(unknown)?;
-        Ok((*id, entry))
     }
 
     /// A region that joins is a member from now on. Returns whether it was not before.

@@ -26,7 +26,7 @@ fn records() -> impl Strategy<Value = Roster> {
     let entry = (
         1..4_u8,
         0..3_u8,
-        0..4_u8,
+        0..5_u8,
         (0..2_u32, 0..2_u32, 0..3_u64),
         prop::collection::btree_set(1..5_u8, 0..4),
         0..3_u8,
@@ -41,11 +41,16 @@ fn records() -> impl Strategy<Value = Roster> {
                     0 => Stage::Founding,
                     1 => Stage::Joining,
                     2 => Stage::Member,
+                    3 => Stage::Excluded,
                     _ => Stage::Forgotten,
                 },
                 addresses: (0..address).map(|n| format!("host-{n}:1")).collect(),
                 revision,
-                confirmed: confirmed.into_iter().map(region).collect(),
+                confirmed: confirmed.iter().copied().map(region).collect(),
+                without: match stage {
+                    3 => confirmed.into_iter().map(region).collect(),
+                    _ => BTreeSet::new(),
+                },
             };
             roster
                 .entries
@@ -83,7 +88,8 @@ proptest! {
     #[test]
     fn garbage_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let _ = Roster::decode(&bytes);
-        let _ = Roster::decode(&[vec![1], bytes].concat());
+        let _ = Roster::decode(&[vec![1], bytes.clone()].concat());
+        let _ = Roster::decode(&[vec![2], bytes].concat());
     }
 
     #[test]
@@ -173,4 +179,83 @@ fn nobody_confirms_a_region_alone_or_one_that_clashes() {
             .map(|entry| entry.confirmed.len()),
         Some(1)
     );
+}
+
+#[test]
+fn two_regions_of_one_name_are_forgotten_by_their_ids() {
+    let mut here = three();
+    let mut there = here.clone();
+    here.add(region(4), "four", "four:1").expect("free");
+    there.add(region(5), "four", "other:1").expect("free there");
+    there.merge(&here);
+    let error = there.forget(region(1), "four", Epoch(1)).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("four (#4), four (#5)") && text.contains("#ID"),
+        "{text}"
+    );
+    for id in ["#4", "#5"] {
+        assert_eq!(there.forget(region(1), id, Epoch(1)), Ok(true), "{id}");
+    }
+    assert!(there.ids().iter().all(|id| id.id() < 4));
+    let gone = there.forgotten();
+    assert!(gone.contains_key(&region(4)) && gone.contains_key(&region(5)));
+    let error = there.rejoin("#9").unwrap_err().to_string();
+    assert!(
+        error.contains("no region #9") && error.contains("one (#1)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_claim_to_an_id_is_forgotten_by_its_name_also_where_the_id_is_ours() {
+    let mut roster = three();
+    let mut elsewhere = Roster::new();
+    elsewhere
+        .add(region(1), "mars", "mars:1")
+        .expect("free there");
+    roster.merge(&elsewhere);
+    assert!(matches!(
+        roster.forget(region(1), "#1", Epoch(1)),
+        Err(ForgetError::Ambiguous { .. })
+    ));
+    assert!(matches!(
+        roster.forget(region(1), "one", Epoch(1)),
+        Err(ForgetError::Own { .. })
+    ));
+    assert_eq!(roster.forget(region(1), "mars", Epoch(1)), Ok(true));
+    assert!(roster.ids().contains(&region(1)));
+}
+
+#[test]
+fn an_exclusion_is_undone_by_a_return_and_not_by_older_news() {
+    let mut roster = three();
+    let before = roster.clone();
+    assert!(roster.exclude(region(2), Epoch(9)) && !roster.exclude(region(2), Epoch(9)));
+    assert!(roster.confirm(region(1)));
+    assert!(!roster.merge(&before), "what was before is no news");
+    assert!(roster.is_excluded(region(2)) && roster.excluded() == 1);
+    assert_eq!(roster.forgotten()[&region(2)], Epoch(9));
+    // For a build that does not know the word it is forgotten.
+    let old = Roster::decode(&roster.encode_without_exclusion()).expect("it is a record");
+    let stage = old.get(region(2), "two").map(|entry| entry.stage);
+    assert_eq!(stage, Some(Stage::Forgotten));
+
+    let mut back = roster.clone();
+    let old = Epoch(8);
+    assert!(!back.come_back(region(2), "two", old), "that has ended");
+    assert!(back.come_back(region(2), "two", Epoch(9)));
+    assert!(!back.come_back(region(2), "two", Epoch(9)), "it takes part");
+    let heard = back.return_of(region(2));
+    assert_eq!(heard.iter().count(), 1, "nothing else is listened to");
+    assert!(roster.merge(&heard) && roster.ids().contains(&region(2)));
+    assert!(
+        roster
+            .get(region(2), "two")
+            .is_some_and(|entry| entry.without.is_empty())
+    );
+    // Sent away by hand it stays away.
+    let mut sent = before;
+    sent.forget(region(1), "two", Epoch(9)).expect("another");
+    assert!(!sent.come_back(region(2), "two", Epoch(9)));
 }
