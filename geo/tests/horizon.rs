@@ -227,6 +227,40 @@ fn one_that_was_down_meanwhile_comes_back_though_it_has_not_heard_of_it() {
 }
 
 #[test]
+fn one_that_never_wrote_comes_back_too_and_holds_up_nothing() {
+    let mut net = Net::new(Setup {
+        jitter_ms: 0,
+        loss_percent: 0,
+        ..Setup::three(1)
+    });
+    net.set_horizon(Some(HORIZON_MS));
+    net.run_for(15_000);
+    cut_off(&mut net, &[3], &[1, 2]);
+    net.run_for(HORIZON_MS + 5_000);
+    net.come_back(3, 10);
+    net.heal();
+    let mut refill = Refill::default();
+    assert!(net.run_until(20_000, |net| may_write(net, &mut refill, 3)));
+    let stamp = net.write(1, 0);
+    let is_stable = |net: &mut Net| net.delivery(1, 0).stable().covers(stamp);
+    assert!(net.run_until(10_000, is_stable), "{}", net.describe());
+}
+
+#[test]
+fn what_is_passed_on_again_and_again_is_no_sign_of_life() {
+    let mut net = net(3);
+    cut_off(&mut net, &[3], &[1, 2]);
+    for _ in 0..6 {
+        net.cut(1, 2);
+        net.run_for(3_500);
+        net.heal();
+        cut_off(&mut net, &[3], &[1, 2]);
+        net.run_for(12_500);
+    }
+    assert!(is_excluded_at(&net, 1, 3) && is_excluded_at(&net, 2, 3));
+}
+
+#[test]
 fn a_region_that_was_forgotten_does_not_come_back_by_itself() {
     let mut net = net(3);
     cut_off(&mut net, &[3], &[1, 2]);
