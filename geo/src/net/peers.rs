@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crdt::Region;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, Incoming};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::driver::{Ended, Session, Side};
 use super::endpoint::{self, HANDSHAKES_MAX, OpenError};
@@ -94,6 +95,8 @@ struct Link {
     region: Region,
     counters: Counters,
     quiet: Mutex<Quiet>,
+    /// Whether the last connection was refused, by us or the peer.
+    was_refused: AtomicBool,
     /// The connection there is.
     current: Mutex<Option<Connection>>,
     /// The newest connection that it has made to us, until it is served.
@@ -245,6 +248,7 @@ impl Link {
             region,
             counters: Counters::default(),
             quiet: Mutex::default(),
+            was_refused: AtomicBool::new(false),
             current: Mutex::default(),
             newest: Mutex::default(),
             arrived: Notify::new(),
@@ -269,7 +273,11 @@ impl Link {
             Ok(streams) => {
                 count(&self.counters.connected);
                 let remote = connection.remote_address();
-                tracing::info!(peer = %self.region, %remote, "linked");
+                if self.was_refused.load(Ordering::Relaxed) {
+                    tracing::debug!(peer = %self.region, %remote, "linked");
+                } else {
+                    tracing::info!(peer = %self.region, %remote, "linked");
+                }
                 *lock(&self.current) = Some(connection.clone());
                 let ended = session
                     .converse(&connection, streams, &self.counters, interrupted)
@@ -293,6 +301,9 @@ impl Link {
     }
 
     fn take_note(&self, ended: &Ended) {
+        // It will be so again and again until somebody does something about it.
+        self.was_refused
+            .store(ended.is_refusal(), Ordering::Relaxed);
         match ended {
             Ended::Stopped | Ended::Replaced => return,
             Ended::PeerStopped | Ended::PeerStarted => {
@@ -315,7 +326,8 @@ impl Link {
     }
 
     fn warn(&self, what: &dyn std::fmt::Display) {
-        if let Some(held_back) = lock(&self.quiet).may_log() {
+        let what = what.to_string();
+        if let Some(held_back) = lock(&self.quiet).may_log(&what, Instant::now()) {
             tracing::warn!(peer = %self.region, held_back, "{what}");
         }
     }
@@ -471,7 +483,8 @@ impl Shared {
     }
 
     fn warn(&self, remote: SocketAddr, what: &dyn std::fmt::Display) {
-        if let Some(held_back) = lock(&self.quiet).may_log() {
+        let line = what.to_string();
+        if let Some(held_back) = lock(&self.quiet).may_log(&line, Instant::now()) {
             tracing::warn!(%remote, held_back, "{what}");
         }
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const LOG_EVERY: Duration = Duration::from_secs(1);
+/// The same for a line that says what the one before it said: a peer that is down, or refused, is
+/// tried again for days.
+const SAME_EVERY: Duration = Duration::from_mins(1);
 
 /// Figures about the connections of a node or of one peer, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,22 +88,47 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Lets one line a second through, and counts those between.
+/// Lets one line a second through, of equal ones one a minute, and counts those between.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     last: Option<Instant>,
+    line: String,
     held_back: u64,
 }
 
 impl Quiet {
-    /// How many lines were held back since the last one, if another may be written now.
-    pub(super) fn may_log(&mut self) -> Option<u64> {
-        let now = Instant::now();
-        if self.last.is_some_and(|last| now < last + LOG_EVERY) {
+    /// How many lines were held back since the last one, if this one may be written now.
+    pub(super) fn may_log(&mut self, line: &str, now: Instant) -> Option<u64> {
+        let every = if self.line == line {
+            SAME_EVERY
+        } else {
+            LOG_EVERY
+        };
+        if self.last.is_some_and(|last| now < last + every) {
             self.held_back += 1;
             return None;
         }
         self.last = Some(now);
+        line.clone_into(&mut self.line);
         Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_says_the_same_comes_once_a_minute() {
+        let mut quiet = Quiet::default();
+        let begun = Instant::now();
+        let mut say = |at_s, line| quiet.may_log(line, begun + Duration::from_secs(at_s));
+        assert_eq!(say(0, "refused"), Some(0));
+        for at_s in 1..60 {
+            assert_eq!(say(at_s, "refused"), None);
+        }
+        assert_eq!(say(60, "refused"), Some(59));
+        assert_eq!(say(61, "lost"), Some(0), "another one");
+        assert_eq!(say(61, "refused"), None, "a second has to pass");
     }
 }
