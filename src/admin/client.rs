@@ -13,6 +13,8 @@ use crate::http::{self, escaped};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Silence after which it is worth telling.
+const SILENT_MS: u64 = 3_000;
 /// The token's file in a data directory.
 const TOKEN_FILE: &str = "admin-token";
 
@@ -52,12 +54,12 @@ pub enum Region {
     },
     /// Forgets a region: it is refused, and holds up nothing any more
     Forget {
-        /// Its name
+        /// Its name, or # and its id
         name: String,
     },
-    /// Lets a forgotten region back in, with an empty data directory
+    /// Lets a forgotten region back in, once its node is started again
     Rejoin {
-        /// Its name
+        /// Its name, or # and its id
         name: String,
     },
     /// Admits the times of a region whose clock is ahead, until the node restarts
@@ -190,9 +192,7 @@ impl Region {
             }
             Self::Rejoin { name } => {
                 target.call(("POST", &format!("/v1/regions/{}/rejoin", escaped(name))))?;
-                Ok(format!(
-                    "{name} may come back: start it with an empty data directory and `join` set"
-                ))
+                Ok(format!("{name} may come back: start its node again"))
             }
             Self::AcceptClock { name } => {
                 let path = format!("/v1/regions/{}/accept-clock", escaped(name));
@@ -234,6 +234,17 @@ fn table(answer: &Value) -> String {
         out.push('\n');
     }
     for row in regions {
+        let (name, silent_ms) = (text(row, "name"), row["silent_ms"].as_u64().unwrap_or(0));
+        if row["must_decide"] == true {
+            let _ = writeln!(
+                out,
+                "{name} has been silent for {} s, and is not excluded: the regions that are heard \
+                 here do not outweigh the rest; if it is gone, forget it",
+                silent_ms / 1_000
+            );
+        } else if SILENT_MS <= silent_ms {
+            let _ = writeln!(out, "{name} has been silent for {} s", silent_ms / 1_000);
+        }
         let names = row["waits_for"].as_array().unwrap_or(&none);
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         if !names.is_empty() {

@@ -167,6 +167,7 @@ fn row(region: &RegionState) -> Value {
         "stage": region.stage,
         "waits_for": region.waits_for,
         "silent_ms": region.silent_ms,
+        "must_decide": region.must_decide,
     })
 }
 

@@ -323,6 +323,7 @@ impl Links {
                 state: "down",
                 stage: "",
                 silent_ms: 0,
+                must_decide: false,
                 waits_for: Vec::new(),
                 lag_ms: 0,
                 pending_ops: 0,

@@ -129,7 +129,8 @@ impl PeerLink {
         let mut link = self.side.lock();
         let result = run(&mut link, &mut Reached(&self.common, &self.backlog));
         while let Some(event) = link.poll_event() {
-            self.tell(&event);
+            let is_refused = link.is_refused() || self.common.is_out().is_some();
+            self.tell(&event, is_refused);
         }
         result
     }
@@ -154,9 +155,14 @@ impl PeerLink {
         }
     }
 
-    fn tell(&self, event: &Event) {
+    /// Tells what has happened. That a link with a region that is refused comes and goes, as it
+    /// does every other second for as long as it is, is not worth a line.
+    fn tell(&self, event: &Event, is_refused: bool) {
         let region = self.name.as_str();
         match event {
+            Event::Up | Event::Down(_) if is_refused => {
+                tracing::debug!(region, ?event, "link with a region that is refused");
+            }
             Event::Up => tracing::info!(region, "link is up"),
             Event::Down(why) => tracing::warn!(region, ?why, "link is down"),
             Event::Behind { shard } => tracing::warn!(
@@ -211,7 +217,13 @@ impl Handler for PeerLink {
     }
 
     fn disconnected(&self, now: Instant, why: &Ended) {
-        tracing::info!(region = self.name, %why, "connection ended");
+        // Why one is refused, and by whom, is told where that is noticed.
+        let is_refused = self.side.lock().is_refused() || self.common.is_out().is_some();
+        if is_refused {
+            tracing::debug!(region = self.name, %why, "connection ended");
+        } else {
+            tracing::info!(region = self.name, %why, "connection ended");
+        }
         self.with(|link, shards| link.disconnected(moment(now), shards));
         self.check_clock();
     }
@@ -428,6 +440,7 @@ impl Regions for Links {
             state_bytes: (0, 0),
             stage: "",
             silent_ms: 0,
+            must_decide: false,
             waits_for: Vec::new(),
         };
         let other = |link: Arc<PeerLink>| {
@@ -442,6 +455,7 @@ impl Regions for Links {
                     LinkState::Lagging => "lagging",
                     LinkState::Down => "down",
                 };
+                let silence = self.silent_region(link.region);
                 RegionState {
                     name: link.name.clone(),
                     id: link.region.id(),
@@ -455,7 +469,8 @@ impl Regions for Links {
                     caught_up: stats.caught_up,
                     state_bytes: (stats.state_bytes_sent, stats.state_bytes_received),
                     stage: "",
-                    silent_ms: self.silent_region(link.region).silent_ms,
+                    silent_ms: silence.silent_ms,
+                    must_decide: silence.must_decide,
                     waits_for: Vec::new(),
                 }
             })

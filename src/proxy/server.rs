@@ -91,6 +91,8 @@ pub struct RegionState {
     pub stage: &'static str,
     /// For how long nothing has been heard of it, nor passed on by others, while this node was up.
     pub silent_ms: u64,
+    /// Whether it is time to exclude it, but an operator has to decide.
+    pub must_decide: bool,
     /// Regions that have yet to let it in.
     pub waits_for: Vec<String>,
     /// How long its last heartbeat has not said that we have everything.

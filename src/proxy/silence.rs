@@ -160,7 +160,95 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use crdt::{Epoch, Origin, Region, Seed};
+
     use super::*;
+    use crate::durability::Fsync;
+    use crate::oplog::Budget;
+    use crate::proxy::{Policy, RoomSettings, Settings};
+    use crate::shard::{Identity, Peers, Shard};
+    use crate::shards::Shards;
+
+    /// A server with four shards, of one of two regions.
+    fn server() -> Server {
+        let region = |id| Region::new(id).expect("not 0");
+        let seed = Seed::from_text(b"test");
+        let shard = |number| {
+            let (first, slots) = Shards::slots_of(number, 4);
+            let identity = Identity {
+                number,
+                first,
+                slots,
+                origin: Origin::new(region(1), Epoch(1)),
+                alone: false,
+            };
+            let peers = Peers {
+                members: BTreeSet::from([region(1), region(2)]),
+                clock_drift_max_ms: 500,
+                budget: Arc::new(Budget::new(1 << 20)),
+                on_disk: false,
+            };
+            Shard::with_peers(identity, seed, 1, peers)
+        };
+        let settings = Settings {
+            node: "test".into(),
+            password: None,
+            clients_max: 100,
+            policy: Policy::Enterprise,
+            dir: ".".to_owned(),
+            fsync: Fsync::EverySecond,
+            active_active: true,
+            port: 0,
+            free: BTreeMap::new(),
+        };
+        Server::new(Shards::new(seed, (0..4).map(shard).collect()), settings)
+    }
+
+    #[test]
+    fn what_waits_is_found_and_told_from_a_part_of_it() {
+        const COUNT: u64 = 40_000;
+        let server = server();
+        assert_eq!(server.unstable_bytes(Duration::from_secs(1)), 0);
+        for number in 0..COUNT {
+            let name = format!("key:{number}");
+            let slot = server.shards.seed().key(name.as_bytes()).slot;
+            server.shards.with(server.shards.index_of(slot), |shard| {
+                shard.transact(clock::now_ms(), None, |txn| {
+                    let key = txn.key(name.as_bytes());
+                    txn.integer_add(&key, 1).expect("a number");
+                });
+                shard.transact(clock::now_ms(), None, |txn| {
+                    let key = txn.key(name.as_bytes());
+                    assert!(txn.remove(&key));
+                });
+            });
+        }
+        let all = server.unstable_bytes(Duration::from_mins(1));
+        let range = COUNT * 40..COUNT * 1_000;
+        assert!(range.contains(&all), "{all}");
+        // A moment is enough for some of them.
+        let told = server.unstable_bytes(Duration::from_micros(200));
+        assert!((all / 2..all * 2).contains(&told), "{told} of {all}");
+    }
+
+    #[test]
+    fn a_percentage_is_of_maxmemory_or_of_the_machine() {
+        let server = server();
+        let share = |share| server.silence.change(|silence| silence.unstable = share);
+        assert_eq!(server.unstable_bytes_max(), Some(memory::total() / 10));
+        server.set_room(RoomSettings {
+            max_bytes: 5_000_000,
+            ..RoomSettings::default()
+        });
+        assert_eq!(server.unstable_bytes_max(), Some(500_000));
+        share(Share::Bytes(7));
+        assert_eq!(server.unstable_bytes_max(), Some(7));
+        share(Share::Percent(0));
+        assert_eq!(server.unstable_bytes_max(), None);
+    }
 
     #[test]
     fn a_share_is_written_as_it_is_read() {

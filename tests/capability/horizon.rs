@@ -128,10 +128,64 @@ fn a_region_that_stays_away_is_done_without_and_brings_what_it_has_when_it_is_ba
 }
 
 #[test]
+fn what_was_put_aside_is_written_again_once_however_often_its_node_is_killed() {
+    const COUNT: i64 = 3_000;
+    let server = Regions::start(3);
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|at| server.0.client(at));
+    for client in [&mut one, &mut two] {
+        set_horizon(client, "4s");
+    }
+    assert_eq!(one.run(&["INCRBY", "count", "5"]).int(), Some(5));
+    wait_same(&server.0);
+    server.0.cut(1, 3);
+    server.0.cut(2, 3);
+    let commands: Vec<[&str; 3]> = (0..COUNT)
+        .flat_map(|_| [["INCRBY", "count", "1"], ["RPUSH", "list", "x"]])
+        .collect();
+    for part in commands.chunks(500) {
+        three.pipeline(part).expect("it takes writes");
+    }
+    let is_excluded = || row(&server, 2, "three")["stage"] == "excluded";
+    assert!(wait_until(LIMIT, is_excluded), "{}", server.0.log());
+    assert_eq!(one.run(&["INCRBY", "count", "7"]).int(), Some(12));
+    server.0.heal_all();
+    let refused = wait_until(LIMIT, || {
+        let reply = three.run(&["SET", "refused", "v"]);
+        reply.error().unwrap_or_default().starts_with("EXCLUDED ")
+    });
+    assert!(refused, "{}", server.0.log());
+    let mut had = 0;
+    for round in 0..4 {
+        server.0.node(3, "kill");
+        server.0.node(3, "start");
+        // Killed as soon as some more of it has come to others.
+        let goes_on = wait_until(LIMIT, || {
+            let count = text(&one.run(&["GET", "count"])).parse::<i64>().unwrap();
+            let (before, all) = (had, 12 + COUNT);
+            had = count;
+            before < count || count == all
+        });
+        assert!(goes_on, "round {round}: {}", server.0.log());
+    }
+    for at in 1..=3 {
+        let mut client = server.0.client(at);
+        let has_all = wait_until(LIMIT, || {
+            text(&client.run(&["GET", "count"])) == (12 + COUNT).to_string()
+                && client.run(&["LLEN", "list"]).int() == Some(COUNT)
+        });
+        let count = text(&client.run(&["GET", "count"]));
+        assert!(has_all, "region {at} has {count}: {}", server.0.log());
+    }
+    wait_same(&server.0);
+}
+
+#[test]
 fn one_without_a_disk_comes_back_with_nothing_once_it_is_started_again() {
     let server = Regions::in_memory(2);
     let [mut one, mut two] = [1, 2].map(|at| server.0.client(at));
     assert_eq!(two.run(&["SET", "before", "v"]).error(), None);
+    let has_heard = wait_until(LIMIT, || text(&one.run(&["GET", "before"])) == "v");
+    assert!(has_heard, "{}", server.0.log());
     set_horizon(&mut one, "4s");
     server.0.node(2, "kill");
     let is_excluded = || row(&server, 1, "two")["stage"] == "excluded";
@@ -148,8 +202,10 @@ fn one_without_a_disk_comes_back_with_nothing_once_it_is_started_again() {
     });
     assert!(back, "{}", server.0.log());
     let mut two = server.0.client(2);
-    assert_eq!(text(&two.run(&["GET", "after"])), "v");
-    assert_eq!(text(&two.run(&["GET", "before"])), "v");
+    for key in ["before", "after"] {
+        let reply = two.run(&["GET", key]);
+        assert_eq!(text(&reply), "v", "{key}: {reply:?}");
+    }
     assert!(wait_until(LIMIT, || text(&one.run(&["GET", "back"])) == "v"));
 }
 
