@@ -237,6 +237,8 @@ fn write_one(server: &Server, folder: &Path, owner: &Owner) -> Result<Found, Asi
                 found.waiting += 1;
             }
         }
+        // What came from others they have.
+        Replay::Intake(..) => {}
     })?;
     for index in 0..shards.count() {
         let waiting =

@@ -22,6 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
+use crate::oplog::Entry;
 use crate::oplog::journal::Journal;
 use crate::oplog::record::Stretch;
 use crate::shard::Shard;
@@ -503,9 +504,11 @@ impl Writing {
     ) -> R {
         self.unsynced[index] = true;
         shards.with(index, |shard| {
-            shard.gather(|frame| {
-                self.latest = self.latest.max(frame.last());
-                self.journal.push(frame);
+            shard.gather(|entry| {
+                if let Entry::Frame(frame) = entry {
+                    self.latest = self.latest.max(frame.last());
+                }
+                self.journal.push(index as u16, entry);
             });
             look(shard)
         })

@@ -136,6 +136,9 @@ impl Store {
                 frames += 1;
                 shards.with(frame.shard().into(), |shard| shard.replay(&frame, now_ms));
             }
+            Replay::Intake(shard, intake) => {
+                shards.with(shard.into(), |shard| shard.replay_intake(intake));
+            }
         })?;
         self.tell(&recovered, ops, frames, elapsed_ms(began_ns));
         let is_restored = self.is_restored()?;

@@ -134,7 +134,9 @@ impl proto::Shards for Reached<'_> {
     }
 
     fn merge(&mut self, shard: u16, piece: Bytes) -> Merged {
-        if !self.has_room() {
+        let disk = self.0.server.durability.get();
+        let is_refused = disk.is_some_and(|disk| disk.refusal().is_some());
+        if is_refused || !self.has_room() {
             return Merged::Later;
         }
         let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());

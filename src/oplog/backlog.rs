@@ -78,15 +78,14 @@ impl Backlog {
                 }
                 next = found + 1;
                 current.next = next;
-                let frame = Frame::parse(bytes).map_err(|_| damaged())?;
-                let is_wanted = wanted(&frame);
+                let frame = bytes.map(Frame::parse).transpose().map_err(|_| damaged())?;
+                let frame = frame.filter(&mut *wanted);
                 let is_enough = BYTES_AT_ONCE < looked + (current.reader.offset() - start);
-                if is_wanted || is_enough {
+                if frame.is_some() || is_enough {
                     self.keep(shard, current);
-                    return Ok(if is_wanted {
-                        Old::Frame(frame, next)
-                    } else {
-                        Old::Further(next)
+                    return Ok(match frame {
+                        Some(frame) => Old::Frame(frame, next),
+                        None => Old::Further(next),
                     });
                 }
             }

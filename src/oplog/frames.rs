@@ -11,8 +11,8 @@ use crdt::Frame;
 /// Frames in a chunk: some 24 KiB.
 const CHUNK_FRAMES: usize = 256;
 
-/// Some frames that follow each other. Nothing in it is `None`: but memory can be touched so before
-/// there is a frame.
+/// Some frames that follow each other. `None` has a number and is no frame: it is where a shard has
+/// taken in state. Memory is touched with it, too, before there is a frame.
 pub(super) type Chunk = VecDeque<Option<Frame>>;
 
 /// An empty chunk whose memory has been touched.
@@ -52,42 +52,46 @@ impl Frames {
         self.len == 0
     }
 
+    /// The newest, if it is a frame.
     pub(super) fn back(&self) -> Option<&Frame> {
         self.chunks.back()?.back()?.as_ref()
     }
 
-    /// Appends a frame; `chunk` gives an empty chunk if one is needed.
-    pub(super) fn push_back(&mut self, frame: Frame, chunk: impl FnOnce() -> Chunk) {
+    /// Appends a frame, or what has a number and is none; `chunk` gives an empty chunk if one is
+    /// needed.
+    pub(super) fn push_back(&mut self, frame: Option<Frame>, chunk: impl FnOnce() -> Chunk) {
         let is_full = |last: &Chunk| CHUNK_FRAMES <= last.len();
         if self.chunks.back().is_none_or(is_full) {
             self.chunks.push_back(chunk());
         }
         if let Some(last) = self.chunks.back_mut() {
-            last.push_back(Some(frame));
+            last.push_back(frame);
             self.len += 1;
         }
     }
 
-    /// Takes the oldest frame, and the chunk that has become empty by it.
-    pub(super) fn pop_front(&mut self) -> Option<(Frame, Option<Chunk>)> {
+    /// Takes the oldest, and the chunk that has become empty by it.
+    pub(super) fn pop_front(&mut self) -> Option<(Option<Frame>, Option<Chunk>)> {
         let first = self.chunks.front_mut()?;
-        let frame = first.pop_front().flatten()?;
+        let frame = first.pop_front()?;
         self.len -= 1;
         let empty = first.is_empty().then(|| self.chunks.pop_front()).flatten();
         Some((frame, empty))
     }
 
+    /// All that are frames.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Frame> {
         self.chunks.iter().flatten().flatten()
     }
 
-    /// Those from a place on.
-    pub(super) fn from(&self, place: usize) -> impl Iterator<Item = &Frame> {
+    /// All from a place on.
+    pub(super) fn from(&self, place: usize) -> impl Iterator<Item = Option<&Frame>> {
         let (at, offset) = self.find(place);
         let chunk = self.chunks.get(at);
         let part = chunk.map(|chunk| chunk.range(chunk.len().min(offset)..));
         let rest = self.chunks.range(self.chunks.len().min(at + 1)..);
-        part.into_iter().flatten().chain(rest.flatten()).flatten()
+        let all = part.into_iter().flatten().chain(rest.flatten());
+        all.map(Option::as_ref)
     }
 
     /// The chunk of a place, and the place in it.
@@ -128,10 +132,10 @@ mod tests {
         let mut frames = Frames::new();
         let mut dropped = 0;
         for (number, frame) in all.iter().enumerate() {
-            frames.push_back(frame.clone(), new_chunk);
+            frames.push_back(Some(frame.clone()), new_chunk);
             if number % 3 == 2 {
                 assert_eq!(
-                    frames.pop_front().map(|(frame, _)| frame),
+                    frames.pop_front().and_then(|(frame, _)| frame),
                     Some(all[dropped].clone())
                 );
                 dropped += 1;
@@ -141,7 +145,11 @@ mod tests {
         assert_eq!((frames.len(), frames.back()), (rest.len(), rest.last()));
         assert!(frames.iter().eq(rest));
         for place in 0..=rest.len() {
-            assert_eq!(frames.from(place).next(), rest.get(place), "place {place}");
+            assert_eq!(
+                frames.from(place).next().flatten(),
+                rest.get(place),
+                "place {place}"
+            );
             assert_eq!(frames.from(place).count(), rest.len() - place);
         }
         assert_eq!(frames.from(rest.len() + 2 * CHUNK_FRAMES).next(), None);
@@ -151,7 +159,7 @@ mod tests {
     fn a_chunk_comes_back_when_its_last_frame_is_dropped() {
         let mut frames = Frames::new();
         for frame in all(CHUNK_FRAMES + 1) {
-            frames.push_back(frame, touched_chunk);
+            frames.push_back(Some(frame), touched_chunk);
         }
         let mut empty = 0;
         while let Some((_, chunk)) = frames.pop_front() {

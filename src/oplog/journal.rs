@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crdt::{Epoch, Frame, Time};
+use crdt::{Epoch, Time};
 
+use super::Entry;
 use super::record::{self, BATCH, Batch, Head, Owner, Place, Stretch};
 use super::recovered::Recovered;
 use super::segment;
@@ -182,12 +183,19 @@ impl Journal {
         self.shards[usize::from(shard)].first
     }
 
-    /// Adds a frame to the batch: the next one of its shard.
-    pub fn push(&mut self, frame: &Frame) {
-        let stretch = &mut self.shards[usize::from(frame.shard())];
-        record::put_frame(&mut self.batch, frame.shard(), stretch.first, frame.bytes());
-        stretch.first += 1;
-        stretch.ends.advance(frame.origin(), frame.last());
+    /// Adds to the batch what is next of a shard.
+    pub fn push(&mut self, shard: u16, entry: Entry<'_>) {
+        let stretch = &mut self.shards[usize::from(shard)];
+        match entry {
+            Entry::Frame(frame) => {
+                record::put_frame(&mut self.batch, shard, stretch.first, frame.bytes());
+                stretch.add(frame);
+            }
+            Entry::Intake(intake) => {
+                record::put_intake(&mut self.batch, shard, stretch.first, intake);
+                stretch.take_in(intake);
+            }
+        }
     }
 
     /// Sets the time that no stamp goes beyond. It counts once it is written and synced; at the end

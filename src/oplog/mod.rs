@@ -14,6 +14,7 @@ pub mod backlog;
 mod blocks;
 pub mod faulty;
 mod frames;
+pub mod intake;
 pub mod journal;
 pub mod record;
 pub mod recover;
@@ -30,6 +31,7 @@ use crdt::{Frame, Origin, Region, Version};
 
 use blocks::{Blocks, PIECE_BYTES_MAX};
 use frames::Frames;
+use intake::Intake;
 use record::Stretch;
 
 /// Bytes that all logs of a node may hold, and memory for them.
@@ -42,9 +44,10 @@ pub struct Budget {
     blocks: Blocks,
 }
 
-/// Bytes that a frame takes in memory.
-fn cost(frame: &Frame) -> u64 {
-    (frame.bytes().len() + size_of::<Option<Frame>>()) as u64
+/// Bytes that a frame takes in memory, or what has a number and is none.
+fn cost(frame: Option<&Frame>) -> u64 {
+    let bytes = frame.map_or(0, |frame| frame.bytes().len());
+    (bytes + size_of::<Option<Frame>>()) as u64
 }
 
 impl Budget {
@@ -138,6 +141,15 @@ pub struct Log {
     room: BytesMut,
 }
 
+/// What the journal takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// A frame.
+    Frame(&'a Frame),
+    /// What came as state.
+    Intake(&'a Intake),
+}
+
 /// What a log knows of its frames on disk.
 #[derive(Debug)]
 struct OnDisk {
@@ -147,6 +159,9 @@ struct OnDisk {
     next: u64,
     /// Of each origin, the op after which all are kept, in memory or on disk.
     dropped: Version,
+    /// What came as state and the journal has yet to take, and the bytes of it.
+    intakes: VecDeque<Intake>,
+    intake_bytes: u64,
 }
 
 impl Log {
@@ -173,10 +188,14 @@ impl Log {
         self.first = end.first;
         self.dropped.clone_from(&end.ends);
         self.ends = end.ends;
+        let mut dropped = start.ends;
+        dropped.join(&end.lacks);
         self.disk = Some(OnDisk {
             stretches,
             next: end.first,
-            dropped: start.ends,
+            dropped,
+            intakes: VecDeque::new(),
+            intake_bytes: 0,
         });
     }
 
@@ -202,8 +221,30 @@ impl Log {
         &self.ends
     }
 
+    /// Notes what has been taken in, for the disk, if there is one: among the frames.
+    pub fn note(&mut self, intake: Intake) {
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        let waiting = intake.cost();
+        disk.intake_bytes += waiting;
+        disk.intakes.push_back(intake);
+        let bytes = cost(None);
+        let blocks = &self.budget.blocks;
+        self.frames.push_back(None, || blocks.take_chunk());
+        self.bytes += bytes;
+        self.budget.take(bytes + waiting);
+        self.shrink();
+    }
+
+    /// Bytes of what has been taken in and the journal has yet to take.
+    pub fn intake_bytes(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |disk| disk.intake_bytes)
+    }
+
     /// Ops up to these are held, and never were in it.
     pub fn join(&mut self, ops: &Version) {
+        self.note(Intake::Held(ops.clone()));
         for (origin, time) in ops.iter() {
             if self.ends.get(origin) < time {
                 self.ends.advance(origin, time);
@@ -215,13 +256,21 @@ impl Log {
         }
     }
 
-    /// Hands out the frames that were not handed out before, the oldest first.
-    pub fn take(&mut self, take: impl FnMut(&Frame)) {
+    /// Hands out what was not handed out before, the oldest first.
+    pub fn take(&mut self, mut take: impl FnMut(Entry<'_>)) {
         let Some(disk) = &mut self.disk else {
             return;
         };
         let taken = disk.next.saturating_sub(self.first) as usize;
-        self.frames.from(taken).for_each(take);
+        for frame in self.frames.from(taken) {
+            if let Some(frame) = frame {
+                take(Entry::Frame(frame));
+            } else if let Some(intake) = disk.intakes.pop_front() {
+                take(Entry::Intake(&intake));
+            }
+        }
+        self.budget
+            .give_back(std::mem::take(&mut disk.intake_bytes));
         disk.next = self.first + self.frames.len() as u64;
         self.shrink();
     }
@@ -253,7 +302,7 @@ impl Log {
 
     /// Appends a frame, and drops the oldest ones while the budget is overdrawn.
     pub fn append(&mut self, frame: Frame) {
-        let bytes = cost(&frame);
+        let bytes = cost(Some(&frame));
         if self.ends.get(frame.origin()) < frame.prev() {
             // Ops before it never were in this log.
             self.dropped.advance(frame.origin(), frame.prev());
@@ -263,7 +312,7 @@ impl Log {
         }
         self.ends.advance(frame.origin(), frame.last());
         let blocks = &self.budget.blocks;
-        self.frames.push_back(frame, || blocks.take_chunk());
+        self.frames.push_back(Some(frame), || blocks.take_chunk());
         self.bytes += bytes;
         self.budget.take(bytes);
         self.shrink();
@@ -294,12 +343,14 @@ impl Log {
 
     fn drop_oldest(&mut self) {
         if let Some((frame, chunk)) = self.frames.pop_front() {
-            let bytes = cost(&frame);
+            let bytes = cost(frame.as_ref());
             self.first += 1;
             self.bytes -= bytes;
             self.budget.give_back(bytes);
-            self.dropped.advance(frame.origin(), frame.last());
-            self.budget.blocks.give_back(frame.into_bytes());
+            if let Some(frame) = frame {
+                self.dropped.advance(frame.origin(), frame.last());
+                self.budget.blocks.give_back(frame.into_bytes());
+            }
             if let Some(chunk) = chunk {
                 self.budget.blocks.give_back_chunk(chunk);
             }
@@ -332,7 +383,7 @@ impl Log {
         };
         let rest = (cursor.0..).zip(self.frames.from(skip as usize));
         for (number, frame) in rest {
-            if wanted(frame) {
+            if let Some(frame) = frame.filter(|frame| wanted(frame)) {
                 return Read::Frame(frame, Cursor(number + 1));
             }
         }
@@ -397,172 +448,11 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.give_back(self.bytes + self.intake_bytes());
     }
 }
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod memory_tests {
-    use crdt::{Change, Effect, Epoch, FrameWriter, Time};
-
-    use super::*;
-
-    fn region(id: u8) -> Region {
-        Region::new(id).expect("not 0")
-    }
-
-    fn origin(id: u8) -> Origin {
-        Origin::new(region(id), Epoch(1))
-    }
-
-    /// Frames of an origin, one for each slice of op times.
-    fn frames(id: u8, times: &[&[u64]]) -> Vec<Frame> {
-        let mut writer = FrameWriter::new(0, origin(id));
-        let mut frame = |times: &&[u64]| {
-            for &time in *times {
-                writer.begin_op(Time(time), &Version::new());
-                writer.push(&Effect {
-                    key: b"k",
-                    change: Change::MemberAdd { member: b"m" },
-                });
-                writer.end_op();
-            }
-            writer.seal().expect("there are ops")
-        };
-        times.iter().map(&mut frame).collect()
-    }
-
-    fn log(bytes_max: u64, keep: Keep) -> (Log, Arc<Budget>) {
-        let budget = Arc::new(Budget::new(bytes_max));
-        (Log::new(keep, Arc::clone(&budget)), budget)
-    }
-
-    fn has(id: u8, time: u64) -> Version {
-        [(origin(id), Time(time))].into_iter().collect()
-    }
-
-    #[test]
-    fn a_cursor_sees_every_frame_that_it_wants_once() {
-        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
-        let (ours, theirs) = (frames(1, &[&[1], &[2], &[3]]), frames(2, &[&[1], &[2]]));
-        for (one, other) in ours.iter().zip(&theirs) {
-            log.append(one.clone());
-            log.append(other.clone());
-        }
-        let mut read = Vec::new();
-        let mut cursor = log
-            .start(region(1), &Version::new())
-            .expect("nothing is dropped");
-        while let Read::Frame(frame, next) = log.read(cursor, |f| f.origin() == origin(1)) {
-            read.push(frame.clone());
-            cursor = next;
-        }
-        assert_eq!(read, ours[..2]);
-        assert_eq!(log.read(cursor, |_| false), Read::End(log.end()));
-        log.append(ours[2].clone());
-        assert_eq!(
-            log.read(Cursor(4), |_| true),
-            Read::Frame(&ours[2], Cursor(5))
-        );
-    }
-
-    #[test]
-    fn over_budget_the_oldest_go_and_the_log_knows_what_it_lacks() {
-        let all = frames(1, &[&[1], &[2], &[3]]);
-        let each = cost(&all[0]);
-        // An eighth is for what is kept ready.
-        let (mut log, budget) = log((2 * each + 2) * 8 / 7 + 1, Keep::WithinBudget);
-        for frame in &all {
-            log.append(frame.clone());
-        }
-        assert_eq!(log.len(), 2);
-        assert_eq!(budget.used(), log.bytes());
-        assert_eq!(log.read(Cursor(0), |_| true), Read::Behind);
-        assert_eq!(log.start(region(1), &Version::new()), None, "op 1 is gone");
-        assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(1)));
-        assert_eq!(
-            log.start(region(2), &Version::new()),
-            Some(Cursor(1)),
-            "nothing was dropped"
-        );
-        drop(log);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn the_newest_frame_stays_however_large_unless_nothing_is_to_be_kept() {
-        let all = frames(1, &[&[1], &[2]]);
-        let (mut kept, _) = log(1, Keep::WithinBudget);
-        let (mut none, budget) = log(1 << 20, Keep::Nothing);
-        for frame in &all {
-            kept.append(frame.clone());
-            none.append(frame.clone());
-        }
-        assert_eq!(kept.len(), 1);
-        assert_eq!(
-            kept.read(Cursor(1), |_| true),
-            Read::Frame(&all[1], Cursor(2))
-        );
-        assert!(none.is_empty());
-        assert_eq!((budget.used(), none.end()), (0, Cursor(2)));
-        assert_eq!(none.start(region(1), &has(1, 1)), None);
-    }
-
-    #[test]
-    fn ops_before_the_first_frame_of_an_origin_are_known_to_be_missing() {
-        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
-        log.append(frames(1, &[&[1], &[2]]).pop().expect("two"));
-        assert_eq!(log.start(region(1), &Version::new()), None);
-        assert_eq!(log.start(region(1), &has(1, 1)), Some(Cursor(0)));
-    }
-
-    #[test]
-    fn what_came_as_state_is_known_to_be_missing() {
-        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
-        let all = frames(2, &[&[1], &[5], &[9]]);
-        log.append(all[0].clone());
-        log.join(&has(2, 5));
-        log.append(all[2].clone());
-        assert_eq!(log.start(region(2), &has(2, 1)), None, "op 5 is not in it");
-        assert_eq!(log.start(region(2), &has(2, 5)), Some(Cursor(0)));
-        assert_eq!(*log.ends(), has(2, 9));
-        log.join(&has(2, 7));
-        assert_eq!(*log.ends(), has(2, 9));
-        assert_eq!(log.start(region(2), &has(2, 5)), Some(Cursor(0)));
-    }
-
-    #[test]
-    fn pending_counts_ops_that_are_lacking() {
-        let (mut log, _) = log(1 << 20, Keep::WithinBudget);
-        for frame in frames(1, &[&[1, 2, 3], &[4, 5]])
-            .into_iter()
-            .chain(frames(2, &[&[1], &[9]]))
-        {
-            log.append(frame);
-        }
-        assert_eq!(log.pending(region(3), &Version::new()), 7);
-        assert_eq!(log.pending(region(2), &Version::new()), 5, "its own it has");
-        assert_eq!(log.pending(region(2), &has(1, 2)), 3);
-        assert_eq!(log.pending(region(2), &has(1, 5)), 0);
-    }
-
-    #[test]
-    fn a_frame_from_elsewhere_is_kept_in_memory_of_the_log() {
-        let (mut log, budget) = log(1 << 20, Keep::WithinBudget);
-        let all = frames(1, &[&[1], &[2, 3]]);
-        assert!(!budget.lacks_room());
-        for frame in &all {
-            log.append_copy(frame.clone());
-        }
-        assert!(log.frames().eq(&all));
-        let places: Vec<_> = log.frames().map(|frame| frame.bytes().as_ptr()).collect();
-        let behind_the_first = places[0].wrapping_add(all[0].bytes().len());
-        assert_eq!(places[1], behind_the_first, "of one block");
-        assert!(budget.lacks_room());
-        budget.make_room();
-        assert!(!budget.lacks_room());
-    }
-}

@@ -8,10 +8,12 @@
 #![deny(clippy::indexing_slicing)]
 
 use bytes::Bytes;
-use crdt::{DecodeError, Epoch, Region, Time, Version};
+use crdt::{DecodeError, Epoch, Frame, Region, Time, Version};
+
+use super::intake::Intake;
 
 /// The format that this build writes, and the newest that it reads.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 /// Bytes before a record's kind: its length, which counts what follows the checksum, and that.
 pub const HEADER: usize = 8;
 /// Bytes of a batch's record.
@@ -23,6 +25,8 @@ mod kind {
     pub(super) const HEAD: u8 = 1;
     pub(super) const BATCH: u8 = 2;
     pub(super) const FRAME: u8 = 3;
+    // Snapshots have 4 to 6.
+    pub(super) const INTAKE: u8 = 7;
 }
 
 /// A place in the log on disk.
@@ -61,8 +65,35 @@ impl std::fmt::Display for Owner {
 pub struct Stretch {
     /// The number of its first frame from here on.
     pub first: u64,
-    /// The last op of each origin in the frames before that.
+    /// The last op of each origin in the frames before that, or held besides.
     pub ends: Version,
+    /// Of each origin, an op up to which not all were in the log though they are held: they came
+    /// as state, or their loss was accepted.
+    pub lacks: Version,
+}
+
+impl Stretch {
+    /// Goes on by a frame.
+    pub fn add(&mut self, frame: &Frame) {
+        self.first += 1;
+        if self.ends.get(frame.origin()) < frame.prev() {
+            self.lacks.advance(frame.origin(), frame.prev());
+        }
+        self.ends.advance(frame.origin(), frame.last());
+    }
+
+    /// Goes on by what came as state.
+    pub fn take_in(&mut self, intake: &Intake) {
+        self.first += 1;
+        if let Intake::Held(ops) = intake {
+            for (origin, time) in ops.iter() {
+                if self.ends.get(origin) < time {
+                    self.lacks.advance(origin, time);
+                    self.ends.advance(origin, time);
+                }
+            }
+        }
+    }
 }
 
 /// The first record of a segment.
@@ -114,6 +145,15 @@ pub enum Record {
         /// Its bytes, as they are on the wire.
         bytes: Bytes,
     },
+    /// What came as state.
+    Intake {
+        /// Who has taken it in.
+        shard: u16,
+        /// Its number among the frames of the shard.
+        number: u64,
+        /// What it is.
+        intake: Intake,
+    },
 }
 
 /// Why bytes are not a record.
@@ -158,26 +198,39 @@ pub fn read((kind, body): (u8, Bytes)) -> Result<Record, RecordError> {
         kind::HEAD => Record::Head(Box::new(read_head(&body)?)),
         kind::BATCH => Record::Batch(read_batch(&body)?),
         kind::FRAME => {
-            let mut rest: &[u8] = &body;
-            let shard = take::<2>(&mut rest).map(u16::from_le_bytes)?;
-            let number = take::<8>(&mut rest).map(u64::from_le_bytes)?;
-            let bytes = body.slice(body.len() - rest.len()..);
+            let (shard, number, bytes) = numbered(&body)?;
             Record::Frame {
                 shard,
                 number,
                 bytes,
             }
         }
+        kind::INTAKE => {
+            let (shard, number, bytes) = numbered(&body)?;
+            Record::Intake {
+                shard,
+                number,
+                intake: Intake::decode(&bytes)?,
+            }
+        }
         _ => return Err(RecordError::Malformed),
     })
 }
 
-/// The length of the record at the beginning of `bytes`, and whether it is a frame of that shard,
-/// as it says: nothing is checked.
+/// Shard and number at the beginning of a body, and what follows.
+fn numbered(body: &Bytes) -> Result<(u16, u64, Bytes), RecordError> {
+    let mut rest: &[u8] = body;
+    let shard = take::<2>(&mut rest).map(u16::from_le_bytes)?;
+    let number = take::<8>(&mut rest).map(u64::from_le_bytes)?;
+    Ok((shard, number, body.slice(body.len() - rest.len()..)))
+}
+
+/// The length of the record at the beginning of `bytes`, and whether it has a number among the
+/// frames of that shard, as it says: nothing is checked.
 pub fn glance(bytes: &[u8], shard: u16) -> Result<(usize, bool), RecordError> {
     let (length, kind) = peek(bytes)?;
     let mut rest = bytes.get(HEADER + 1..).unwrap_or_default();
-    let is_wanted = kind == kind::FRAME && {
+    let is_wanted = matches!(kind, kind::FRAME | kind::INTAKE) && {
         let found = take::<2>(&mut rest).map_err(|_| RecordError::Short(FRAME_HEADER))?;
         u16::from_le_bytes(found) == shard
     };
@@ -231,7 +284,13 @@ fn read_head(body: &[u8]) -> Result<Head, RecordError> {
     for _ in 0..count {
         let first = take::<8>(&mut rest).map(u64::from_le_bytes)?;
         let ends = Version::decode(&mut rest)?;
-        shards.push(Stretch { first, ends });
+        // The first format did not tell.
+        let lacks = if format == 1 {
+            Version::new()
+        } else {
+            Version::decode(&mut rest)?
+        };
+        shards.push(Stretch { first, ends, lacks });
     }
     if !rest.is_empty() {
         return Err(RecordError::Malformed);
@@ -312,6 +371,7 @@ pub fn put_head(out: &mut Vec<u8>, head: &Head) {
     for stretch in &head.shards {
         out.extend_from_slice(&stretch.first.to_le_bytes());
         stretch.ends.encode(out);
+        stretch.lacks.encode(out);
     }
     end(out, start);
 }
@@ -342,11 +402,23 @@ pub fn batch(batch: &Batch) -> Vec<u8> {
 /// Appends a frame.
 pub fn put_frame(out: &mut Vec<u8>, shard: u16, number: u64, frame: &[u8]) {
     out.reserve(FRAME_HEADER + frame.len());
-    let start = begin(out, kind::FRAME);
-    out.extend_from_slice(&shard.to_le_bytes());
-    out.extend_from_slice(&number.to_le_bytes());
+    let start = begin_numbered(out, kind::FRAME, shard, number);
     out.extend_from_slice(frame);
     end(out, start);
+}
+
+/// Appends what a shard takes in.
+pub fn put_intake(out: &mut Vec<u8>, shard: u16, number: u64, intake: &Intake) {
+    let start = begin_numbered(out, kind::INTAKE, shard, number);
+    intake.encode(out);
+    end(out, start);
+}
+
+fn begin_numbered(out: &mut Vec<u8>, kind: u8, shard: u16, number: u64) -> usize {
+    let start = begin(out, kind);
+    out.extend_from_slice(&shard.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    start
 }
 
 /// Begins a record. Returns where.

@@ -270,7 +270,10 @@ impl Reading<'_> {
                 bytes,
             } if 0 < offset => match Frame::parse(bytes) {
                 Ok(parsed) if parsed.shard() == shard && shard < self.owner.shards => {
-                    self.frame(frame, parsed);
+                    if let Some(known) = self.go_on(shard, frame) {
+                        known.add(&parsed);
+                        (self.visit)(Replay::Frame(parsed));
+                    }
                 }
                 Err(error @ FrameError::Format(_)) => {
                     return Err(OpenError::TooNew {
@@ -282,7 +285,17 @@ impl Reading<'_> {
                 Ok(_) => return Ok(Some("a frame is of another shard".to_owned())),
                 Err(error) => return Ok(Some(error.to_string())),
             },
-            Record::Head(_) | Record::Batch(_) | Record::Frame { .. } => {
+            Record::Intake {
+                shard,
+                number,
+                intake,
+            } if 0 < offset && shard < self.owner.shards => {
+                if let Some(known) = self.go_on(shard, number) {
+                    known.take_in(&intake);
+                    (self.visit)(Replay::Intake(shard, intake));
+                }
+            }
+            Record::Head(_) | Record::Batch(_) | Record::Frame { .. } | Record::Intake { .. } => {
                 return Ok(Some("a record is not where it belongs".to_owned()));
             }
         }
@@ -369,12 +382,12 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn frame(&mut self, number: u64, frame: Frame) {
-        let shard = frame.shard();
+    /// Where a shard stands to which this number belongs, if it goes on there: it is not damaged.
+    fn go_on(&mut self, shard: u16, number: u64) -> Option<&mut Stretch> {
         let above = &mut self.above[usize::from(shard)];
         *above = (number + 1).max(*above);
         if self.found.damaged.contains_key(&shard) {
-            return;
+            return None;
         }
         let known = &mut self.found.shards[usize::from(shard)];
         if number != known.first {
@@ -385,12 +398,10 @@ impl Reading<'_> {
                 why: format!("frame {number} follows frame {}", known.first),
             });
             self.found.damaged.insert(shard, damage);
-            return;
+            return None;
         }
         self.unproven.remove(&shard);
-        known.first += 1;
-        known.ends.advance(frame.origin(), frame.last());
-        (self.visit)(Replay::Frame(frame));
+        Some(known)
     }
 
     /// Notes that frames of any shard may be missing.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crdt::{Epoch, Frame, Time};
 
+use super::intake::Intake;
 use super::record::Stretch;
 use super::storage::Stored;
 
@@ -128,4 +129,6 @@ pub enum Replay<'a> {
     From(u16, &'a Stretch),
     /// A frame.
     Frame(Frame),
+    /// What a shard has taken in at this place.
+    Intake(u16, Intake),
 }

@@ -89,20 +89,26 @@ impl Reader {
         Ok(None)
     }
 
-    /// The next frame of a shard before `end`, if there is one, and its number. What is skipped is
-    /// not checked.
-    pub fn next_of(&mut self, shard: u16, end: u64) -> Result<Option<(u64, Bytes)>, ReadError> {
+    /// The number of a shard's next frame before `end`, if there is one, and its bytes; without
+    /// them if it is not a frame but what came as state. What is skipped is not checked.
+    pub fn next_of(
+        &mut self,
+        shard: u16,
+        end: u64,
+    ) -> Result<Option<(u64, Option<Bytes>)>, ReadError> {
         let mut wanted = record::HEADER + 1;
         while self.offset < end {
             self.fill(wanted, end)?;
             wanted = record::HEADER + 1;
             match record::glance(&self.block, shard) {
                 Ok((length, false)) => self.skip(length),
-                Ok((_, true)) => {
-                    if let Some(Record::Frame { number, bytes, .. }) = self.next(end)? {
-                        return Ok(Some((number, bytes)));
+                Ok((_, true)) => match self.next(end)? {
+                    Some(Record::Frame { number, bytes, .. }) => {
+                        return Ok(Some((number, Some(bytes))));
                     }
-                }
+                    Some(Record::Intake { number, .. }) => return Ok(Some((number, None))),
+                    Some(Record::Head(_) | Record::Batch(_)) | None => {}
+                },
                 Err(RecordError::Short(more)) => wanted = more,
                 Err(error) => return Err(error.into()),
             }

@@ -4,14 +4,19 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Version};
 
+use super::backlog::{Backlog, Old};
 use super::faulty::{Fate, FaultyDisk, Trouble};
+use super::intake::Intake;
 use super::journal::{Journal, Life};
-use super::record::Owner;
+use super::record::{Owner, Stretch};
 use super::recover::recover;
 use super::recovered::{OpenError, Recovered, Replay};
 use super::segment;
+use super::storage::Storage as _;
+use super::{Budget, Cursor, Entry, Keep, Log, Read};
 
 const SHARDS: u16 = 2;
 
@@ -41,6 +46,17 @@ fn frame(shard: u16, number: u64) -> Frame {
     writer.seal().expect("it has an op")
 }
 
+/// Every third that has a number is no frame.
+const fn is_intake(number: u64) -> bool {
+    number % 3 == 1
+}
+
+/// What is taken in at this number: the op that would else be there, whose time comes next.
+fn intake(number: u64) -> Intake {
+    let origin = Origin::new(owner().region, Epoch(1));
+    Intake::Held([(origin, Time(number + 1))].into_iter().collect())
+}
+
 /// What is found, and the numbers of the frames of each shard.
 fn found(disk: &FaultyDisk) -> Result<(Recovered, Vec<Vec<u64>>), OpenError> {
     let mut frames = vec![Vec::new(); SHARDS.into()];
@@ -50,7 +66,15 @@ fn found(disk: &FaultyDisk) -> Result<(Recovered, Vec<Vec<u64>>), OpenError> {
         Replay::Frame(read) => {
             let shard = read.shard();
             let number = next[usize::from(shard)];
+            assert!(!is_intake(number));
             assert_eq!(read, frame(shard, number), "a frame is as it was written");
+            frames[usize::from(shard)].push(number);
+            next[usize::from(shard)] += 1;
+        }
+        Replay::Intake(shard, read) => {
+            let number = next[usize::from(shard)];
+            assert!(is_intake(number));
+            assert_eq!(read, intake(number), "an intake is as it was written");
             frames[usize::from(shard)].push(number);
             next[usize::from(shard)] += 1;
         }
@@ -70,8 +94,12 @@ fn begin(disk: &FaultyDisk, segment_bytes: u64) -> io::Result<Journal> {
 }
 
 fn push(journal: &mut Journal, shard: u16) {
-    let next = frame(shard, journal.next(shard));
-    journal.push(&next);
+    let number = journal.next(shard);
+    if is_intake(number) {
+        journal.push(shard, Entry::Intake(&intake(number)));
+    } else {
+        journal.push(shard, Entry::Frame(&frame(shard, number)));
+    }
 }
 
 fn sync(journal: &mut Journal) {
@@ -456,6 +484,100 @@ fn a_snapshot_whose_log_is_gone_is_not_gone_on_from() {
     assert!(text.contains(&segment::name(3)), "{text}");
 }
 
+#[test]
+fn a_log_knows_after_a_start_what_came_as_state_and_links_read_over_it() {
+    let disk = FaultyDisk::default();
+    let mut journal = begin(&disk, 1 << 20).expect("there is room");
+    for _ in 0..3 {
+        push(&mut journal, 0);
+    }
+    journal.write().expect("there is room");
+    sync(&mut journal);
+    let journal = parking_lot::Mutex::new(journal);
+    let mut backlog = Backlog::default();
+    let mut read = |from| {
+        backlog
+            .next(|| journal.lock(), 0, from, &mut |_| true)
+            .expect("whole")
+    };
+    assert_eq!(read(0), Old::Frame(frame(0, 0), 1));
+    assert_eq!(read(1), Old::Frame(frame(0, 2), 3), "1 is none");
+    assert_eq!(read(3), Old::End(3));
+    drop(journal);
+    // Of the life after the next it is said by the head alone.
+    for _ in 0..2 {
+        let (recovered, _) = found(&disk).expect("it can be opened");
+        let origin = Origin::new(owner().region, Epoch(1));
+        let upto = |time| Version::from_iter([(origin, Time(time))]);
+        assert_eq!(recovered.shards[0].ends, upto(3));
+        assert_eq!(recovered.shards[0].lacks, upto(2));
+        let mut log = Log::new(Keep::WithinBudget, Arc::new(Budget::new(1 << 20)));
+        let last = recovered.shards[0].clone();
+        log.go_on([Stretch::default(), last].into_iter().collect());
+        assert_eq!(
+            log.start(owner().region, &upto(1)),
+            None,
+            "op 2 is not in it"
+        );
+        assert_eq!(log.start(owner().region, &upto(2)), Some(Cursor(0)));
+        begin(&disk, 1 << 20).expect("there is room");
+    }
+}
+
+#[test]
+fn the_journal_takes_what_came_as_state_between_the_frames_that_it_came_between() {
+    let (mut log, budget) = {
+        let budget = Arc::new(Budget::new(1 << 20));
+        (Log::new(Keep::WithinBudget, Arc::clone(&budget)), budget)
+    };
+    log.note(Intake::Piece(Bytes::from_static(b"lost")));
+    log.go_on([Stretch::default()].into_iter().collect());
+    let piece = Intake::Piece(Bytes::from(vec![7; 5_000]));
+    log.append(frame(0, 0));
+    log.note(piece.clone());
+    log.join(&Version::from_iter([(
+        Origin::new(owner().region, Epoch(1)),
+        Time(2),
+    )]));
+    log.append(frame(0, 2));
+    assert!(5_000 < log.intake_bytes() && 5_000 < budget.used());
+    let mut taken = Vec::new();
+    log.take(|entry| taken.push(format!("{entry:?}")));
+    let wanted = [
+        format!("{:?}", Entry::Frame(&frame(0, 0))),
+        format!("{:?}", Entry::Intake(&piece)),
+        format!("{:?}", Entry::Intake(&intake(1))),
+        format!("{:?}", Entry::Frame(&frame(0, 2))),
+    ];
+    assert_eq!(taken, wanted);
+    assert!(log.intake_bytes() == 0 && budget.used() < 5_000);
+    log.take(|entry| panic!("{entry:?} again"));
+    let wanted = |_: &Frame| true;
+    assert_eq!(
+        log.read(Cursor(1), wanted),
+        Read::Frame(&frame(0, 2), Cursor(4))
+    );
+    drop(log);
+    assert_eq!(budget.used(), 0);
+}
+
+/// What the first build has written: its heads do not say what a log lacks.
+#[test]
+fn a_segment_of_the_first_format_is_read() {
+    let disk = FaultyDisk::default();
+    let file = disk.create(&segment::name(2)).expect("there is room");
+    let bytes = include_bytes!("fixtures/segment-v1.log");
+    file.append(0, bytes).expect("there is room");
+    let mut frames = 0;
+    let recovered = recover(&disk, &owner(), 2, &mut |what| {
+        frames += u64::from(matches!(what, Replay::Frame(_)));
+    });
+    let recovered = recovered.expect("it can be opened");
+    assert!(recovered.damaged.is_empty() && recovered.torn.is_none());
+    assert_eq!((frames, recovered.shards[0].first), (4, 4));
+    assert_eq!(recovered.shards[0].lacks, Version::new());
+}
+
 /// What this build writes is what it wrote before.
 #[test]
 fn the_stored_segment_is_read_and_written_alike() {
@@ -463,7 +585,7 @@ fn the_stored_segment_is_read_and_written_alike() {
     let written = disk.content(&segment::name(2));
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/src/oplog/fixtures/segment-v1.log"
+        "/src/oplog/fixtures/segment-v2.log"
     );
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(path, &written).unwrap();

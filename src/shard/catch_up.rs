@@ -6,9 +6,10 @@
 //! removed for being past its deadline, and who waits for a key waits on. Its own state is not
 //! exact then, and is not handed out.
 //!
-//! What came as state is in no log. The log knows that, so a third region that asks for it is told
-//! that it does not reach back. A shard whose log goes to disk takes in no state: after a crash the
-//! disk would not have what the ops behind it rest on.
+//! What came as state is in no frame. The log knows that, so a third region that asks for it is
+//! told that it does not reach back. A log that goes to disk has it among its frames ([`Intake`]):
+//! a start takes it in again between the ops between which it came. Snapshots wait until the shard
+//! is exact again, for they hold nothing that is not.
 
 use crdt::{Cursor, Piece, Span, State, Time, Version};
 use geo::proto::{Compared, Merged, SpanSum};
@@ -17,9 +18,12 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::limits;
+use crate::oplog::intake::Intake;
 
 /// Keys of a span that are looked at, here and there.
 const KEYS_MAX: usize = 2_048;
+/// Bytes of what was taken in that wait for the disk; no more is taken in until it has them.
+const INTAKE_BYTES_MAX: u64 = 8 << 20;
 
 impl Shard {
     /// Whether part of it is ahead of its version.
@@ -29,7 +33,7 @@ impl Shard {
 
     /// What its keys are walked by; nothing if it takes in no state.
     pub fn spans(&self) -> Vec<Span> {
-        if !self.is_in_service() || self.is_on_disk {
+        if !self.is_in_service() {
             return Vec::new();
         }
         self.state.slots().map(Span::all).collect()
@@ -92,16 +96,23 @@ impl Shard {
             return None;
         }
         self.seal();
+        let mut equal = Vec::new();
         let compare = |&(span, theirs): &(Span, SpanSum)| {
             let own = sum(&self.state, span);
             if own.sum.is_some() && own == theirs {
-                self.state.agree(span, version);
+                equal.push(span);
                 Compared::Equal
             } else {
                 Compared::Differs(own.keys)
             }
         };
         let compared = theirs.iter().map(compare).collect();
+        for &span in &equal {
+            self.state.agree(span, version);
+        }
+        if !equal.is_empty() {
+            self.note(Intake::Equal(version.clone(), equal));
+        }
         self.follow(version);
         self.serve(now_ms);
         Some(compared)
@@ -109,7 +120,10 @@ impl Shard {
 
     /// Takes in a piece.
     pub fn merge_piece(&mut self, bytes: Bytes, now_ms: u64) -> Merged {
-        let piece = match Piece::parse(bytes) {
+        if INTAKE_BYTES_MAX < self.log.intake_bytes() {
+            return Merged::Later; // The disk has to take what is here first.
+        }
+        let piece = match Piece::parse(bytes.clone()) {
             Ok(piece) => piece,
             Err(error) => return Merged::Bad(error.to_string()),
         };
@@ -120,7 +134,8 @@ impl Shard {
         let mine = self.log.ends().clone();
         let merged = self.guarded("taking in state", |shard| shard.state.merge(&piece, &mine));
         match merged {
-            None | Some(Ok(())) => {}
+            None => {}
+            Some(Ok(())) => self.note(Intake::Piece(bytes)),
             Some(Err(error)) => return Merged::Bad(error.to_string()),
         }
         self.touched.all();
@@ -132,6 +147,7 @@ impl Shard {
     /// All ops up to these are held from now on: what they left behind has come as state.
     pub fn join(&mut self, ops: &Version, now_ms: u64) {
         self.seal();
+        self.intakes += 1;
         self.log.join(ops);
         self.delivery.joined(ops);
         self.follow(ops);
@@ -139,8 +155,20 @@ impl Shard {
         self.apply_ready(now_ms);
     }
 
+    /// Notes what has been taken in, for the disk.
+    fn note(&mut self, intake: Intake) {
+        self.intakes += 1;
+        self.log.note(intake);
+        self.soil();
+    }
+
+    /// How often something was taken in, in this life.
+    pub(crate) const fn intakes(&self) -> u64 {
+        self.intakes
+    }
+
     /// No stamp is issued that is not later than what has come in.
-    fn follow(&mut self, version: &Version) {
+    pub(super) fn follow(&mut self, version: &Version) {
         let latest = version.iter().map(|(_, time)| time).max();
         self.clock.observe(latest.unwrap_or(Time::ZERO));
         self.look_ahead();

@@ -94,8 +94,8 @@ pub struct Shard {
     alone: bool,
     /// Whether somebody reads its log.
     logs: bool,
-    /// Whether its log goes to disk.
-    is_on_disk: bool,
+    /// How often something of another region's state was taken in.
+    intakes: u64,
     /// Whether something has gathered in the log that is not on its way to the disk.
     dirty: Arc<AtomicBool>,
     /// The ops issued here that nobody has read yet.
@@ -154,7 +154,7 @@ impl Shard {
             origin,
             alone,
             logs: !alone || peers.on_disk,
-            is_on_disk: peers.on_disk,
+            intakes: 0,
             dirty: Arc::default(),
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),

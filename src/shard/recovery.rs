@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crdt::{Cursor, DecodeError, Frame, Piece, Time, Version};
 
 use super::Shard;
+use crate::oplog::Entry;
+use crate::oplog::intake::Intake;
 use crate::oplog::record::Stretch;
 
 impl Shard {
@@ -17,8 +19,8 @@ impl Shard {
         Arc::clone(&self.dirty)
     }
 
-    /// Hands out the frames that have gathered in the log since the last time, for the disk.
-    pub fn gather(&mut self, take: impl FnMut(&Frame)) {
+    /// Hands out what has gathered in the log since the last time, for the disk.
+    pub fn gather(&mut self, take: impl FnMut(Entry<'_>)) {
         self.seal();
         self.log.take(take);
     }
@@ -44,6 +46,38 @@ impl Shard {
         if self.apply(frame, Time::ZERO, now_ms) {
             self.delivery.recovered(frame);
         }
+    }
+
+    /// Takes in again what was taken in of another region's state, where it stands in the log.
+    pub fn replay_intake(&mut self, intake: Intake) {
+        let taken_in = self.guarded("taking in state again", |shard| shard.take_again(intake));
+        if let Some(Err(error)) = taken_in {
+            self.damaged(&error.to_string());
+        }
+    }
+
+    fn take_again(&mut self, intake: Intake) -> Result<(), DecodeError> {
+        let mine = self.delivery.applied_ops();
+        // What a snapshot or an earlier intake has brought is behind by now, as it was then.
+        self.state.caught_up(&mine);
+        match intake {
+            Intake::Piece(bytes) => {
+                let piece = Piece::parse(bytes)?;
+                self.state.merge(&piece, &mine)?;
+                self.follow(piece.version());
+            }
+            Intake::Equal(version, spans) => {
+                for span in spans {
+                    self.state.agree(span, &version);
+                }
+                self.follow(&version);
+            }
+            Intake::Held(ops) => {
+                self.restored(&ops);
+                self.state.caught_up(&self.delivery.applied_ops());
+            }
+        }
+        Ok(())
     }
 
     /// Takes in a piece of a snapshot.

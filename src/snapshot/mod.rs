@@ -160,7 +160,8 @@ impl Snapshots {
                 std::mem::take(&mut *is_wanted)
             };
             let grown = self.durability.journal().bytes_since_snapshot();
-            if is_wanted || self.due_bytes.load(Ordering::Relaxed) < grown {
+            let is_due = self.due_bytes.load(Ordering::Relaxed) < grown;
+            if is_wanted || (is_due && write::intakes(&self.shards).is_ok()) {
                 self.save();
             }
             self.cut();
@@ -192,9 +193,15 @@ impl Snapshots {
             Err(error) => {
                 tracing::error!(%error, "no snapshot");
                 facts.failure = Some(error.to_string().into());
-                // Not at once again: what is wrong now will be wrong in a second.
+                // Not at once again: what is wrong now will be wrong in a second. But state that is
+                // taken in is exact some time, and the log has grown by it.
+                let is_busy = error.kind() == io::ErrorKind::ResourceBusy;
                 let grown = self.durability.journal().bytes_since_snapshot();
-                let due = grown + limits::SNAPSHOT_DUE_BYTES;
+                let due = if is_busy {
+                    0
+                } else {
+                    grown + limits::SNAPSHOT_DUE_BYTES
+                };
                 self.due_bytes.store(due, Ordering::Relaxed);
             }
         }
@@ -221,8 +228,9 @@ impl Snapshots {
     /// Begins one: the log goes on in a segment of its own. What the thread that writes them does,
     /// as are the next three.
     pub fn begin(&self) -> io::Result<Writing> {
+        let intakes = write::intakes(&self.shards)?;
         let segment = self.durability.roll(&self.shards)?;
-        Writing::begin(Arc::clone(&self.storage), &self.owner, segment)
+        Writing::begin(Arc::clone(&self.storage), &self.owner, segment, intakes)
     }
 
     /// Writes the next piece. Returns its bytes, or `None` if all were written before.
@@ -235,7 +243,7 @@ impl Snapshots {
         let segment = writing.segment();
         let synced = self.durability.sync_now(&self.shards, now);
         synced.map_err(|why| io::Error::other(why.to_string()))?;
-        let bytes = writing.finish()?;
+        let bytes = writing.finish(&self.shards)?;
         self.durability.journal().snapshot_is(segment);
         write::remove_older(&*self.storage, segment)?;
         Ok(bytes)

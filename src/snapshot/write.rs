@@ -9,6 +9,7 @@ use super::format::{self, Record};
 use crate::limits;
 use crate::oplog::record::Owner;
 use crate::oplog::storage::{Storage, Stored};
+use crate::shard::Shard;
 use crate::shards::Shards;
 
 /// A snapshot that is being written; its file is removed if it is not finished.
@@ -23,6 +24,8 @@ pub struct Writing {
     next: (usize, Option<Cursor>),
     /// Bytes that are not synced.
     unsynced: u64,
+    /// By shard, how often it had taken in state before.
+    intakes: Vec<u64>,
     is_finished: bool,
 }
 
@@ -32,6 +35,7 @@ impl Writing {
         storage: Arc<dyn Storage>,
         owner: &Owner,
         segment: u64,
+        intakes: Vec<u64>,
     ) -> io::Result<Self> {
         let name = format::part_name(segment);
         let file = storage.create(&name)?;
@@ -43,6 +47,7 @@ impl Writing {
             pieces: 0,
             next: (0, None),
             unsynced: 0,
+            intakes,
             is_finished: false,
         };
         writing.put(&Record::Head(owner.clone(), segment))?;
@@ -62,11 +67,9 @@ impl Writing {
             return Ok(None);
         }
         let (piece, rest) = shards.with(index, |shard| {
-            if !shard.is_in_service() {
-                return Err(io::Error::other(format!("shard {index} is out of service")));
-            }
+            self.check(shard, index)?;
             let from = from.unwrap_or_else(|| shard.state().walk());
-            Ok(shard.snapshot_piece(from, bytes))
+            io::Result::Ok(shard.snapshot_piece(from, bytes))
         })?;
         let bytes = piece.len();
         self.pieces += 1;
@@ -78,9 +81,23 @@ impl Writing {
         Ok(Some(bytes))
     }
 
+    /// Whether what a shard holds, and has held since this began, is exact.
+    fn check(&self, shard: &Shard, index: usize) -> io::Result<()> {
+        if !shard.is_in_service() {
+            return Err(io::Error::other(format!("shard {index} is out of service")));
+        }
+        if shard.intakes() != self.intakes[index] {
+            return Err(takes_in(index));
+        }
+        Ok(())
+    }
+
     /// Ends it: from now on it is the newest. Everything that it shows has to be safe in the log.
     /// Returns its bytes.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
+    pub(super) fn finish(mut self, shards: &Shards) -> io::Result<u64> {
+        for index in 0..shards.count() {
+            shards.with(index, |shard| self.check(shard, index))?;
+        }
         self.put(&Record::End(self.pieces))?;
         self.file.sync()?;
         self.storage.rename(
@@ -115,6 +132,29 @@ impl Drop for Writing {
             tracing::warn!(%error, "what was written of a snapshot remains");
         }
     }
+}
+
+/// By shard, how often it has taken in state.
+///
+/// # Errors
+///
+/// If one is partly ahead of its version.
+pub(super) fn intakes(shards: &Shards) -> io::Result<Vec<u64>> {
+    let of_shard = |index| {
+        shards.with(index, |shard| {
+            let intakes = shard.intakes();
+            (!shard.is_ahead())
+                .then_some(intakes)
+                .ok_or_else(|| takes_in(index))
+        })
+    };
+    (0..shards.count()).map(of_shard).collect()
+}
+
+fn takes_in(index: usize) -> io::Error {
+    let why =
+        format!("shard {index} takes in the state of another region; it is tried again after that");
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
 /// Removes the snapshots that are older than this one.

@@ -132,3 +132,51 @@ fn a_node_that_starts_again_is_filled_up_with_more_than_logs_hold() {
     let dbsize: usize = redis::cmd("DBSIZE").query(&mut two()).unwrap();
     assert_eq!(dbsize, KEYS + 1);
 }
+
+fn save(redis: &mut redis::Connection) {
+    let saved = || redis::cmd("SAVE").query::<String>(redis).is_ok();
+    assert!(wait_until(LIMIT, saved));
+}
+
+#[test]
+fn what_came_as_state_is_on_disk_among_the_ops_that_rest_on_it() {
+    let flags = ["--", "--geo-log-memory", "1MiB", "--geo-log-budget", "1MiB"];
+    let server = Regions::with(2, &flags);
+    let (mut one, mut two) = (server.connect(1), server.connect(2));
+    let names = |keys: std::ops::Range<usize>| keys.map(|key| format!("key:{key}"));
+    fill(&mut one, names(0..KEYS), "a");
+    check_in_sync(&server);
+    server.0.cut(1, 2);
+    wait_for_down(&mut one, "two");
+    for _ in 0..5 {
+        fill(&mut one, names(0..KEYS / 4), "b");
+    }
+    let () = one.incr("counter", 1).unwrap();
+    let () = two.incr("counter", 2).unwrap();
+    // The log is cut behind a snapshot before the next is begun.
+    save(&mut one);
+    save(&mut one);
+    server.0.heal(1, 2);
+    check_in_sync(&server);
+    assert!(0 < number(&mut two, "one", "caught_up_shards"));
+    let () = two.incr("counter", 4).unwrap();
+    let () = two.append("key:0", "+").unwrap();
+    check_in_sync(&server);
+    // First from the log alone, then from a snapshot of what came, and the log since.
+    for round in 0..2 {
+        server.0.node(2, "kill");
+        server.0.node(2, "start");
+        two = connect(&format!("redis://{}", server.0.address(2)));
+        assert!(wait_until(LIMIT, || two.get::<_, usize>("counter").is_ok()));
+        assert_eq!(two.get::<_, usize>("counter").unwrap(), 7 + round);
+        let text: String = two.get("key:0").unwrap();
+        assert!(text.starts_with('b') && text.ends_with("b+"));
+        assert_eq!(
+            redis::cmd("DBSIZE").query::<usize>(&mut two).unwrap(),
+            KEYS + 1
+        );
+        let () = two.incr("counter", 1).unwrap();
+        check_in_sync(&server);
+        save(&mut two);
+    }
+}

@@ -42,6 +42,8 @@ pub(super) struct Build {
     pub(super) segment_bytes: u64,
     pub(super) piece_bytes: usize,
     pub(super) memory_bytes: u64,
+    /// Bytes of segments that are kept for regions that lag.
+    pub(super) geo_bytes: u64,
 }
 
 /// A write that was acknowledged.
@@ -107,7 +109,7 @@ impl Life {
         let durability = Arc::new(durability);
         let settings = Settings {
             loaded,
-            geo_bytes: u64::MAX,
+            geo_bytes: build.geo_bytes,
             piece_bytes: build.piece_bytes,
         };
         let snapshots = store.snapshots(Arc::clone(&shards), Arc::clone(&durability), settings);

@@ -101,6 +101,15 @@ impl Replica {
         new
     }
 
+    /// Takes over what is known of the life before.
+    pub(super) fn comes_after(&mut self, last: &Self) {
+        self.has_adopted = last.has_adopted;
+        self.given = Rc::clone(&last.given);
+        let is_ahead = self.shard().is_ahead();
+        let what = "disk: start in the midst of a catch-up";
+        self.tally.add(what, is_ahead.into());
+    }
+
     fn of(
         shards: Arc<Shards>,
         index: usize,
@@ -438,6 +447,9 @@ impl geo::testing::Replica for Replica {
         self.held.join(first);
         self.shard().join(first, now_ms);
         self.tally.count("catch-up: done");
+        let is_on_disk = self.disk.is_some();
+        self.tally
+            .add("catch-up: done, and on disk", is_on_disk.into());
         let is_ahead = self.shard().is_ahead();
         self.tally
             .add("catch-up: ops since then are awaited", is_ahead.into());

@@ -44,6 +44,8 @@ pub(super) const PATHS: &[&str] = &[
     "catch-up: keys found to differ",
     "catch-up: done",
     "catch-up: ops since then are awaited",
+    "catch-up: done, and on disk",
+    "disk: start in the midst of a catch-up",
     "refill: all regions gave their word",
     "refill: done without a lost region",
     "link: peer silent",

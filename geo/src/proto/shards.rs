@@ -43,7 +43,7 @@ pub enum Compared {
 pub enum Merged {
     /// It is taken in.
     Done,
-    /// Not now: it is too far ahead of our clock.
+    /// Not now: it is too far ahead of our clock, or there is no room for it.
     Later,
     /// It is no piece of this shard.
     Bad(String),

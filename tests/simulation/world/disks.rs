@@ -44,6 +44,7 @@ impl World {
                 segment_bytes: [600, 6_000, 1 << 20][self.random.usize(0..3)],
                 piece_bytes: [100, 32 << 10][self.random.usize(0..2)],
                 memory_bytes: [1_000, 1 << 30][self.random.usize(0..2)],
+                geo_bytes: self.log_bytes.unwrap_or(u64::MAX),
             });
             let storage = FaultyDisk::default();
             let life = self.begin(at, &storage, &build, Epoch(0));
@@ -158,6 +159,10 @@ impl World {
             self.end_life(at);
             return;
         }
+        if self.is_ahead(at) && self.crash_odds < u32::MAX && self.random.u32(0..50) == 0 {
+            self.end_life(at);
+            return;
+        }
         let is_eager = is_urgent && self.random.bool() || self.random.u32(0..30) == 0;
         if let Some(acks) = self.act(at, |life, now| life.tick(is_eager, now)) {
             self.acknowledge(at, acks);
@@ -170,7 +175,8 @@ impl World {
         if saves && self.act(at, Life::save) == Some(true) {
             self.tally.count("disk: snapshot finished");
         }
-        let is_time = self.cuts_logs && self.random.u32(0..30) == 0;
+        let cuts = self.cuts_logs || self.log_bytes.is_some();
+        let is_time = cuts && self.random.u32(0..30) == 0;
         for number in 0..NUMBERS {
             // What is cut is to be looked at before.
             let (replica, _) = self.net.shard(at, number);
@@ -185,6 +191,12 @@ impl World {
             let copy = disk.storage.after_crash(steps, |_| Fate::Lost);
             disk.copies.push(copy);
         }
+    }
+
+    /// Whether a node is in the midst of taking in state.
+    fn is_ahead(&mut self, at: u8) -> bool {
+        let mut numbers = 0..NUMBERS;
+        numbers.any(|number| self.net.shard(at, number).0.shard().is_ahead())
     }
 
     /// Something is wrong with a disk for a while. Returns what.

@@ -213,7 +213,9 @@ impl World {
         );
         let replica = |number| {
             let (shards, disk) = (Arc::clone(&life.shards), Arc::clone(&life.durability));
-            Replica::on_disk(number, shards, disk, Rc::clone(&self.history))
+            let mut new = Replica::on_disk(number, shards, disk, Rc::clone(&self.history));
+            new.comes_after(self.net.shard(at, number).0);
+            new
         };
         let replicas = (0..NUMBERS).map(replica).collect();
         let old = self.net.restart_with(at, life.origin.epoch, Some(replicas));

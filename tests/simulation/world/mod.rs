@@ -125,10 +125,8 @@ impl World {
             trace: 0,
             random,
         };
+        world.log_bytes = [None, Some(0), Some(500)][world.random.usize(0..3)];
         world.install_disks(keys, setup);
-        if world.disks.is_empty() {
-            world.log_bytes = [None, Some(0), Some(500)][world.random.usize(0..3)];
-        }
         world
     }
 
