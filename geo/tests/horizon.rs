@@ -261,6 +261,27 @@ fn what_is_passed_on_again_and_again_is_no_sign_of_life() {
 }
 
 #[test]
+fn a_build_that_knows_of_no_exclusion_takes_it_for_being_forgotten() {
+    let mut net = net(3);
+    net.set_level(2, 6);
+    net.restart(2);
+    net.set_horizon(None);
+    net.run_for(15_000);
+    cut_off(&mut net, &[3], &[1, 2]);
+    // 1 alone finds that it is time.
+    net.set_short(1, true);
+    let stage = |net: &Net| {
+        let entry = net.roster(2).get(region(3), "region-3");
+        entry.map(|entry| entry.stage)
+    };
+    let is_out = |net: &mut Net| stage(net) > Some(Stage::Member);
+    assert!(net.run_until(100_000, is_out));
+    assert_eq!(stage(&net), Some(Stage::Forgotten), "that it can be told");
+    let after = net.write(1, 0);
+    assert!(net.run_until(10_000, |net| net.delivery(1, 0).stable().covers(after)));
+}
+
+#[test]
 fn a_region_that_was_forgotten_does_not_come_back_by_itself() {
     let mut net = net(3);
     cut_off(&mut net, &[3], &[1, 2]);

@@ -33,6 +33,8 @@ pub use setup::{Mishaps, Setup, Traffic};
 
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
+/// The level of features that nodes know.
+const LEVEL: u32 = 7;
 /// How soon a connection is tried again.
 const RECONNECT: Span = Span::from_ms(100);
 /// The lane that stands for the control stream.
@@ -78,6 +80,8 @@ pub struct Net<R = Remembering> {
     /// Ways on which the next frame gets lost.
     dropping: BTreeSet<(Region, Region)>,
     mishaps: Mishaps,
+    /// The level of features that builds know, where it is not the latest.
+    levels: BTreeMap<Region, u32>,
     silence: Option<silence::Silence>,
     /// What links said, by region and peer.
     pub events: Vec<(Instant, Region, Region, Event)>,
@@ -113,6 +117,7 @@ impl<R: Replica> Net<R> {
             traffic: BTreeMap::new(),
             dropping: BTreeSet::new(),
             mishaps: Mishaps::default(),
+            levels: BTreeMap::new(),
             silence: None,
             events: Vec::new(),
         };
@@ -167,7 +172,7 @@ impl<R: Replica> Net<R> {
         let config = Config {
             own,
             database: "test".into(),
-            level: 7,
+            level: self.levels.get(&own).copied().unwrap_or(LEVEL),
             lanes: 2,
             window_bytes: self.setup.bytes_max,
             relay_window_bytes: self.setup.bytes_max,
@@ -238,6 +243,11 @@ impl<R: Replica> Net<R> {
         self.relink(own);
         self.follow_record(own);
         before.map(|node| node.shards).unwrap_or_default()
+    }
+
+    /// From its next start on a region says that it knows features up to this level alone.
+    pub fn set_level(&mut self, at: u8, level: u32) {
+        self.levels.insert(region(at), level);
     }
 
     /// A region's wall clock is so many milliseconds off from now on.
