@@ -175,9 +175,11 @@ impl Closing {
             self.closed.entry(origin).or_insert(end);
         }
         while CLOSED_MAX < self.closed.len() {
-            let Some((origin, _)) = self.closed.pop_first() else {
+            // Epochs are times, so the lowest is of the life that began first, whosever it was.
+            let Some(origin) = self.oldest() else {
                 return;
             };
+            self.closed.remove(&origin);
             let below = self.forgotten.entry(origin.region).or_default();
             *below = Epoch(origin.epoch.0 + 1).max(*below);
         }
@@ -188,12 +190,77 @@ impl Closing {
         self.closed.iter().map(|(&origin, &end)| (origin, end))
     }
 
+    fn oldest(&self) -> Option<Origin> {
+        let origins = self.closed.keys().copied();
+        origins.min_by_key(|origin| (origin.epoch, origin.region))
+    }
+
     /// Where a closed origin was closed: before its first op, if nobody held any.
     pub(super) fn end(&self, origin: Origin) -> Time {
         let forgotten = self.forgotten.get(&origin.region);
         if forgotten.is_some_and(|&below| origin.epoch < below) {
             return Time::MAX;
         }
-        self.closed.get(&origin).copied().unwrap_or_default()
+        match self.closed.get(&origin) {
+            Some(&end) => end,
+            None if self.is_forgotten_elsewhere(origin) => Time::MAX,
+            None => Time::ZERO,
+        }
+    }
+
+    /// Whether an origin is so old that those who told us of closed ones may have forgotten it:
+    /// older than any of many. To take its ops for late ones would be to issue again what all have.
+    fn is_forgotten_elsewhere(&self, origin: Origin) -> bool {
+        let is_older = |oldest: Origin| origin.epoch < oldest.epoch;
+        CLOSED_MAX / 2 <= self.closed.len() && self.oldest().is_some_and(is_older)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(region: u8, epoch: u64) -> Origin {
+        Origin::new(Region::new(region).expect("not 0"), Epoch(epoch))
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_began_first_and_counts_as_known() {
+        let close = |closing: &mut Closing, region, epoch| {
+            closing.close(BTreeMap::from([(origin(region, epoch), Time(epoch))]));
+        };
+        let mut closing = Closing::default();
+        for epoch in 1..=300 {
+            close(&mut closing, 2, epoch * 10);
+        }
+        close(&mut closing, 1, 2_995);
+        let end = |closing: &Closing, region, epoch| closing.end(origin(region, epoch));
+        assert_eq!(closing.closed().count(), CLOSED_MAX);
+        assert_eq!(
+            end(&closing, 1, 2_995),
+            Time(2_995),
+            "though its id is the lowest"
+        );
+        assert_eq!(end(&closing, 2, 3_000), Time(3_000));
+        assert_eq!(end(&closing, 2, 10), Time::MAX);
+        assert_eq!(
+            end(&closing, 1, 2_996),
+            Time::ZERO,
+            "nobody held anything of it"
+        );
+
+        // One that has started with nothing is told of what others have not forgotten.
+        let mut told = Closing::default();
+        told.close(closing.closed().collect());
+        assert_eq!(end(&told, 2, 3_000), Time(3_000));
+        assert_eq!(end(&told, 2, 10), Time::MAX);
+        assert_eq!(end(&told, 3, 4_000), Time::ZERO);
+        let mut few = Closing::default();
+        close(&mut few, 2, 10);
+        assert_eq!(
+            end(&few, 2, 5),
+            Time::ZERO,
+            "nothing has been forgotten yet"
+        );
     }
 }
