@@ -3,9 +3,11 @@
 //!
 //! It remembers every step that was taken. A crash is a prefix of these and, of each step in it
 //! that nothing has made durable since, whether it has happened: whole, not at all, or a part.
-//! What was written before a sync that failed is never durable, whatever sync succeeds later.
+//! What was written before a sync that failed is never durable, whatever sync succeeds later, in
+//! this process or the next, though it can be read: it has to be written once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ struct Taken {
     number: usize,
     step: Step,
     durable_by: Option<usize>,
+    /// How many there were when a sync that was about it failed.
+    failed_at: Option<usize>,
 }
 
 /// What has become of a step that nothing had made durable.
@@ -57,7 +61,7 @@ pub struct Trouble {
 }
 
 /// Files, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Image {
     names: BTreeMap<String, usize>,
     files: Vec<Vec<u8>>,
@@ -107,15 +111,8 @@ impl FaultyDisk {
     /// Of the first steps, those that nothing has made durable, and how many bytes each appends.
     pub fn unsynced(&self, steps: usize) -> Vec<(usize, usize)> {
         let inner = self.inner.lock();
-        let bytes = |step: &Step| {
-            if let Step::Append(_, _, bytes) = step {
-                bytes.len()
-            } else {
-                0
-            }
-        };
         let open = inner.first(steps).filter(|taken| !taken.is_durable(steps));
-        open.map(|taken| (taken.number, bytes(&taken.step)))
+        open.map(|taken| (taken.number, taken.step.bytes()))
             .collect()
     }
 
@@ -140,18 +137,48 @@ impl FaultyDisk {
                 found.apply(&taken.step, fate);
             }
         }
-        // From here on it is durable: a later crash begins with it.
+        Self::with(found)
+    }
+
+    /// All that can be found after a crash that came when so many steps had been taken, each once:
+    /// every one of them that was not durable has happened, has not, or half of it has.
+    ///
+    /// # Panics
+    ///
+    /// If some of what came later is forgotten.
+    #[must_use]
+    pub fn crashes(&self, steps: usize) -> Vec<Self> {
+        let inner = self.inner.lock();
+        assert!(inner.forgotten <= steps, "what was there is forgotten");
+        let mut images = BTreeSet::from([inner.base.clone()]);
+        for taken in inner.first(steps) {
+            let mut next = BTreeSet::new();
+            for image in images {
+                if !taken.is_durable(steps) {
+                    next.insert(image.after(&taken.step, Fate::Torn(taken.step.bytes() / 2)));
+                    next.insert(image.clone());
+                }
+                next.insert(image.after(&taken.step, Fate::Happened));
+            }
+            images = next;
+        }
+        images.into_iter().map(Self::with).collect()
+    }
+
+    /// One with these files. All of it is durable: a later crash begins with it.
+    fn with(image: Image) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
-                base: found.clone(),
-                now: found,
+                base: image.clone(),
+                now: image,
                 ..Inner::default()
             })),
         }
     }
 
     /// What is found after the process was killed when so many steps had been taken: all that it
-    /// had written is there, and what was not synced can still be lost.
+    /// had written is there, and what was not synced can still be lost. What a sync was about that
+    /// has failed can be lost whatever is synced from now on.
     #[must_use]
     pub fn after_kill(&self, steps: usize) -> Self {
         let inner = self.inner.lock();
@@ -164,6 +191,9 @@ impl FaultyDisk {
         for taken in inner.first(steps) {
             found.taken = taken.number;
             found.take(taken.step.clone());
+            if let Some(at) = taken.failed_at.filter(|at| *at <= steps) {
+                found.fail(taken.number, at);
+            }
         }
         found.taken = steps;
         found.forgotten = inner.forgotten.min(steps);
@@ -214,6 +244,27 @@ impl FaultyDisk {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.inner.lock().now.bytes()
+    }
+
+    /// A hash of the names of all files, and of the bytes of those whose content matters.
+    pub fn fingerprint(&self, matters: impl Fn(&str) -> bool) -> u64 {
+        let Inner { now, .. } = &*self.inner.lock();
+        let mut hasher = DefaultHasher::new();
+        for (name, &file) in &now.names {
+            (name, matters(name).then(|| &now.files[file])).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+impl Step {
+    /// How many bytes it appends.
+    const fn bytes(&self) -> usize {
+        if let Self::Append(_, _, bytes) = self {
+            bytes.len()
+        } else {
+            0
+        }
     }
 }
 
@@ -282,6 +333,18 @@ impl Image {
         &mut self.files[file]
     }
 
+    /// What it is after a step, without what can be reached by no name and never will be.
+    fn after(&self, step: &Step, fate: Fate) -> Self {
+        let mut after = self.clone();
+        after.apply(step, fate);
+        for (file, bytes) in after.files.iter_mut().enumerate() {
+            if !bytes.is_empty() && !after.names.values().any(|&named| named == file) {
+                bytes.clear();
+            }
+        }
+        after
+    }
+
     fn bytes(&self) -> u64 {
         let bytes = |&file: &usize| self.files[file].len() as u64;
         self.names.values().map(bytes).sum()
@@ -322,13 +385,25 @@ impl Inner {
             number,
             step,
             durable_by,
+            failed_at: None,
         });
+    }
+
+    /// No later sync makes this step durable.
+    fn fail(&mut self, number: usize, at: usize) {
+        for open in self.open.values_mut() {
+            open.retain(|&other| other != number);
+        }
+        let place = self.steps.partition_point(|taken| taken.number < number);
+        self.steps[place].failed_at = Some(at);
     }
 
     /// Syncs, or fails: then no later sync makes durable what this one was about.
     fn sync(&mut self, step: Step, scope: &Scope) -> io::Result<()> {
         if self.trouble.sync_fails {
-            self.open.remove(scope);
+            for number in self.open.remove(scope).unwrap_or_default() {
+                self.fail(number, self.taken);
+            }
             return Err(io::Error::other("the disk does not sync"));
         }
         self.take(step);

@@ -6,9 +6,12 @@
 //! sync that failed is never tried again ([`Journal::synced`] is not told of it then, by whoever
 //! does that without holding the journal).
 //!
-//! Every life of a node begins a segment of its own, with its epoch; files of an earlier life are
-//! only read. Segments are cut as wholes, the oldest first.
+//! Every life of a node begins a segment of its own, with its epoch. Files of an earlier life are
+//! read; what nothing proves to have been synced of them is written once more, in its place, before
+//! anything rests on it: a sync may have failed, after which the system shows what the disk has not
+//! got, and says of the next sync that it was good. Segments are cut as wholes, the oldest first.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -28,6 +31,27 @@ struct Segment {
     bytes: u64,
     shards: Vec<Stretch>,
     file: Arc<dyn Stored>,
+}
+
+impl Segment {
+    /// Writes once more what is not before a place.
+    fn write_again(&self, synced: Place) -> io::Result<()> {
+        let mut at = match self.number.cmp(&synced.segment) {
+            Ordering::Less => self.bytes,
+            Ordering::Equal => synced.offset,
+            Ordering::Greater => 0,
+        };
+        while at < self.bytes {
+            let count = (self.bytes - at).min(BLOCK);
+            let bytes = self.file.read(at, count as usize)?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.file.append(at, &bytes)?;
+            at += bytes.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 /// See the module.
@@ -113,6 +137,7 @@ impl Journal {
         // A life that was killed may have left what the system has and the disk has not. The head
         // says that all before it is synced.
         for segment in &segments {
+            segment.write_again(recovered.synced)?;
             segment.file.sync()?;
         }
         storage.sync_folder(segment::FOLDER)?;
@@ -306,6 +331,16 @@ impl Journal {
         }
     }
 
+    /// Whether all that is written is synced.
+    pub fn is_synced(&self) -> bool {
+        let last = self.segments.back().expect("a journal has a segment");
+        let end = Place {
+            segment: last.number,
+            offset: last.bytes,
+        };
+        end <= self.synced
+    }
+
     /// Notes that a sync has succeeded.
     pub fn synced(&mut self, sync: &Sync) {
         self.synced = self.synced.max(sync.place);
@@ -377,3 +412,5 @@ pub struct Life {
 
 /// Bytes of room that a batch keeps for the next.
 const BATCH_KEPT: usize = 1 << 20;
+/// Bytes that are written once more at a time.
+const BLOCK: u64 = 1 << 20;

@@ -40,6 +40,7 @@ pub fn recover(
             mark: Time::ZERO,
             is_filled: false,
             shards: vec![Stretch::default(); owner.shards.into()],
+            synced: Place::default(),
             torn: None,
             damaged: BTreeMap::new(),
         },
@@ -262,6 +263,7 @@ impl Reading<'_> {
             }
             Record::Batch(batch) if 0 < offset && batch.offset == offset => {
                 self.found.mark = batch.mark;
+                self.found.synced = self.found.synced.max(batch.synced);
                 self.found.is_filled = batch.is_filled;
             }
             Record::Frame {
@@ -348,6 +350,7 @@ impl Reading<'_> {
         }
         self.found.epoch = self.found.epoch.max(head.epoch);
         self.found.mark = head.mark;
+        self.found.synced = self.found.synced.max(head.synced);
         self.found.is_filled = head.is_filled;
         // What is not read is not known to be whole.
         let is_oldest = self.found.segments.is_empty() || head.number <= self.from;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crdt::{Epoch, Frame, Time};
 
 use super::intake::Intake;
-use super::record::Stretch;
+use super::record::{Place, Stretch};
 use super::storage::Stored;
 
 /// Why a log cannot be opened. Nothing has been changed then.
@@ -116,6 +116,8 @@ pub struct Recovered {
     pub is_filled: bool,
     /// Where every shard stands at the end.
     pub shards: Vec<Stretch>,
+    /// All before this place was synced, as anything in the log says.
+    pub synced: Place,
     /// What was cut off.
     pub torn: Option<Torn>,
     /// Shards that lack frames.

@@ -33,8 +33,9 @@ pub trait Storage: Send + Sync + Debug {
 pub trait Stored: Send + Sync + Debug {
     /// How many bytes it has.
     fn size(&self) -> io::Result<u64>;
-    /// Adds bytes at a place, which is its end. A part of them may be there after an error, and
-    /// what a crash leaves of them before they are synced is any part, in any order.
+    /// Writes bytes at a place: its end, or where they are already. A part of them may be there
+    /// after an error, and what a crash leaves of them before they are synced is any part, in any
+    /// order.
     fn append(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads up to so many bytes from a place; fewer only at the end of the file.
     fn read(&self, at: u64, bytes: usize) -> io::Result<Vec<u8>>;

@@ -6,6 +6,7 @@
 //! server: a test passes the path of the binary (`env!("CARGO_BIN_EXE_meridian")`).
 
 mod client;
+mod cores;
 mod http;
 mod playground;
 mod ports;
@@ -17,6 +18,7 @@ mod wait;
 use std::io::Write as _;
 
 pub use client::Client;
+pub use cores::on_all_cores;
 pub use playground::{Link, Node, Playground, RegionName, Setup, StartError, Status};
 pub use redis_server::RedisServer;
 pub use resp::Value;
