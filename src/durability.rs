@@ -8,8 +8,9 @@
 //! then, without which nothing would ever count as kept.
 //!
 //! A write that fails is tried again every second, and until it succeeds clients' writes are
-//! refused. A sync that fails is not: what it was about may be lost though a second one succeeds,
-//! so this node takes no writes until it is started again.
+//! refused; what was written before is synced meanwhile as ever. A sync that fails is not tried
+//! again: what it was about may be lost though a second one succeeds, so this node takes no writes
+//! until it is started again.
 
 use std::io;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ pub struct Durability {
     latest_ms: AtomicU64,
     is_in_trouble: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
+    /// Bytes that wait in memory because they could not be written.
+    unwritten: AtomicU64,
     /// Wakes who waits for a sync.
     settled: Notify,
     /// What the thread is to do.
@@ -170,6 +173,7 @@ impl Durability {
             synced: AtomicU64::new(0),
             is_in_trouble: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            unwritten: AtomicU64::new(0),
             settled: Notify::new(),
             errand: Mutex::new(Errand::default()),
             wake: Condvar::new(),
@@ -206,6 +210,11 @@ impl Durability {
         trouble
             .as_ref()
             .map(|trouble| NotKept(Arc::clone(&trouble.why)))
+    }
+
+    /// Bytes that wait in memory, beside the logs of the shards, because they could not be written.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     /// Waits until all that has been written to the shards so far is as safe as is asked for.
@@ -299,8 +308,14 @@ impl Durability {
                 begin_segment(shards, stretches);
                 Ok(())
             }
-            Err(error) => Err(self.fail("Errors writing to the op log", &error, false)),
+            Err(error) => Err(self.cannot_write(&writing.journal, &error)),
         }
+    }
+
+    fn cannot_write(&self, journal: &Journal, error: &io::Error) -> NotKept {
+        let waiting = journal.waiting() as u64;
+        self.unwritten.store(waiting, Ordering::Relaxed);
+        self.fail("Errors writing to the op log", error, false)
     }
 
     fn fail(&self, what: &str, error: &io::Error, lasts: bool) -> NotKept {
@@ -340,6 +355,7 @@ impl Durability {
         let mut trouble = self.trouble.lock();
         if trouble.take_if(|trouble| !trouble.lasts).is_some() {
             tracing::info!("the op log can be written again: writes are taken");
+            self.unwritten.store(0, Ordering::Relaxed);
             self.is_in_trouble.store(false, Ordering::Relaxed);
         }
     }
@@ -388,6 +404,9 @@ impl Durability {
     /// Begins a segment, for a snapshot that it goes on from. Returns its number.
     pub fn roll(&self, shards: &Shards) -> io::Result<u64> {
         let mut writing = self.writing.lock();
+        if let Some(why) = self.refusal().filter(|_| self.is_over()) {
+            return Err(io::Error::other(why));
+        }
         for index in 0..shards.count() {
             writing.gather(shards, index, |_| ());
         }
@@ -444,18 +463,26 @@ impl Durability {
             return None;
         }
         let written = writing.write_marked(self, shards, now.wall_ms, is_last);
-        written.ok()?;
-        self.latest_ms.store(writing.latest.ms(), Ordering::Release);
-        self.written.fetch_max(asked, Ordering::AcqRel);
-        self.recover();
+        if written.is_ok() {
+            self.latest_ms.store(writing.latest.ms(), Ordering::Release);
+            self.written.fetch_max(asked, Ordering::AcqRel);
+            self.recover();
+        } else if writing.journal.is_synced() {
+            return None;
+        }
         let is_seldom =
             self.fsync() == Fsync::No && now.monotonic_ns < writing.last_sync_ns + SELDOM_NS;
         if is_seldom && !is_wanted && !is_last {
             return None;
         }
         writing.last_sync_ns = now.monotonic_ns;
-        writing.unsynced.fill(false);
         let sync = writing.journal.sync();
+        if written.is_err() {
+            // What has gathered is more than is safe then: it is told of once it is written.
+            let (kept, asked) = (Vec::new(), self.written.load(Ordering::Acquire));
+            return Some(Passing { sync, kept, asked });
+        }
+        writing.unsynced.fill(false);
         Some(Passing { sync, kept, asked })
     }
 
@@ -541,7 +568,7 @@ impl Writing {
             mark_after(now_ms, self.latest)
         });
         if let Err(error) = self.journal.write_batch() {
-            return Err(durability.fail("Errors writing to the op log", &error, false));
+            return Err(durability.cannot_write(&self.journal, &error));
         }
         durability.put(self, shards)
     }

@@ -120,6 +120,10 @@ pub const FRAME_BYTES: usize = 64 * KIB;
 /// wholes, and a start reads those that snapshots do not cover.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Bytes of the log that may wait in memory, beyond what it has there anyway, for a disk that
+/// refuses writes: about a segment. What other regions send beyond that stays with them.
+pub const LOG_UNWRITTEN_BYTES_MAX: u64 = SEGMENT_BYTES;
+
 /// Bytes of a piece of a snapshot, as a rule: a short hold of a shard's lock.
 pub const PIECE_BYTES: usize = 32 * KIB;
 /// Bytes of a snapshot that are written in a second, so that clients hardly notice.

@@ -50,8 +50,7 @@ impl proto::Shards for Reached<'_> {
     }
 
     fn offer(&mut self, frame: Frame, from: Region) -> Offer {
-        if !self.has_room() {
-            // It stays with its sender, as if this region lagged.
+        if !self.0.server.takes_frames() {
             return Offer::Full;
         }
         let shard = frame.shard();
@@ -136,7 +135,7 @@ impl proto::Shards for Reached<'_> {
     fn merge(&mut self, shard: u16, piece: Bytes) -> Merged {
         let disk = self.0.server.durability.get();
         let is_refused = disk.is_some_and(|disk| disk.refusal().is_some());
-        if is_refused || !self.has_room() {
+        if is_refused || !self.0.server.takes_frames() {
             return Merged::Later;
         }
         let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
@@ -151,13 +150,6 @@ impl proto::Shards for Reached<'_> {
 }
 
 impl Reached<'_> {
-    /// Whether there is room in memory for what other regions send. A node that does not serve yet
-    /// has to be filled up before anything can be removed from it.
-    fn has_room(&self) -> bool {
-        let server = &self.0.server;
-        server.loading.is_loading() || server.room.takes_frames()
-    }
-
     /// The next frame of those that have been dropped from memory.
     fn next_on_disk(
         &self,

@@ -10,6 +10,9 @@
 //! refused. What other regions send is taken up to the reserve beyond the limit; then this region
 //! takes no more frames, as one that lags, until there is room.
 //!
+//! The same happens while the disk refuses writes: what is applied then stays in the log's memory
+//! until it can be written, so no more of it is taken than has a bound.
+//!
 //! What can go wrong: a removed key frees nothing while its counter parts wait to become stable, so
 //! that a cut link could have all keys evicted to no avail. When evictions free nothing they stop
 //! until the next look, and data is refused meanwhile. A large value takes long to free: that is
@@ -213,6 +216,13 @@ impl Room {
         }
     }
 
+    /// Bytes by which frames take more of the log's memory than they may, as they do where the disk
+    /// does not take them.
+    fn log_excess_bytes(&self) -> u64 {
+        let excess = |log: &Arc<Budget>| log.used().saturating_sub(log.bytes_max());
+        self.log.get().map_or(0, excess)
+    }
+
     fn counts(&self) -> u64 {
         heap::used_bytes().saturating_sub(self.log_bytes())
     }
@@ -268,6 +278,23 @@ impl Room {
 }
 
 impl Server {
+    /// Whether a frame of another region may be taken; if not, it stays with its sender, as if this
+    /// region lagged. A node that does not serve yet has to be filled up, whatever memory it takes,
+    /// before anything can be removed from it.
+    pub fn takes_frames(&self) -> bool {
+        if let Some(disk) = self
+            .durability
+            .get()
+            .filter(|disk| disk.refusal().is_some())
+        {
+            let waiting = disk.unwritten_bytes() + self.room.log_excess_bytes();
+            if limits::LOG_UNWRITTEN_BYTES_MAX < waiting {
+                return false;
+            }
+        }
+        self.loading.is_loading() || self.room.takes_frames()
+    }
+
     /// Sets the limit of memory and what goes with it.
     pub fn set_room(&self, settings: RoomSettings) {
         let room = &self.room;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crdt::{Epoch, Origin, Region, Time};
+use crdt::{Attached, Epoch, Origin, Region, Time};
 
 use super::*;
 use crate::clock::{self, Moment};
@@ -123,6 +123,51 @@ fn a_full_disk_refuses_writes_and_says_why_until_there_is_room() {
     wait_until(|| client.ask("SET k x") == "+OK\r\n");
     let (_, address, _syncing) = node_on(&after_crash(&disk, Fate::Happened), Fsync::No);
     Client::connect(address).check("GET k", "$1\r\nx\r\n");
+}
+
+#[test]
+fn while_nothing_can_be_written_what_was_written_before_is_synced() {
+    let disk = FaultyDisk::default();
+    let (_, address, _syncing) = node_on(&disk, Fsync::EverySecond);
+    Client::connect(address).check("SET k v", "+OK\r\n");
+    disk.trouble(Trouble {
+        append_fails: true,
+        ..Trouble::default()
+    });
+    Client::connect(address).send("SET k w");
+    wait_until(|| {
+        let (_, address, _syncing) = node_on(&after_crash(&disk, Fate::Lost), Fsync::No);
+        Client::connect(address).ask("GET k") == "$1\r\nv\r\n"
+    });
+}
+
+#[test]
+fn a_disk_that_refuses_writes_has_no_more_of_other_regions_taken_than_may_wait() {
+    let disk = FaultyDisk::default();
+    let (server, address, _syncing) = node_on(&disk, Fsync::EverySecond);
+    let large = vec![b'x'; limits::LOG_UNWRITTEN_BYTES_MAX as usize];
+    for (value, takes_frames) in [(&b"small"[..], true), (&large, false)] {
+        disk.trouble(Trouble {
+            append_fails: true,
+            ..Trouble::default()
+        });
+        let key = server.shards.seed().key(b"k");
+        let index = server.shards.index_of(key.slot);
+        server.shards.with(index, |shard| {
+            shard.transact(clock::now_ms(), None, |txn| {
+                txn.string_set(&key, value, Attached::Nothing);
+            });
+        });
+        let mut client = Client::connect(address);
+        client.send("SET other v");
+        let refused = client.until("never");
+        assert!(refused.starts_with("-MISCONF Errors writing"), "{refused}");
+        assert_eq!(server.takes_frames(), takes_frames);
+        disk.trouble(Trouble::default());
+        wait_until(|| {
+            server.takes_frames() && Client::connect(address).ask("SET k v") == "+OK\r\n"
+        });
+    }
 }
 
 #[test]
