@@ -10,6 +10,8 @@
 //! snapshots removed, and segments before it, as far as no region needs them and the budget for
 //! those that do is used up.
 
+#[cfg(test)]
+mod crashes;
 mod format;
 mod read;
 #[cfg(test)]
