@@ -208,6 +208,11 @@ impl Life {
         }
     }
 
+    /// Whether a pass has begun that has not ended.
+    pub(super) const fn is_passing(&self) -> bool {
+        self.passing.is_some()
+    }
+
     /// Whether a snapshot is being written.
     pub(super) const fn is_saving(&self) -> bool {
         self.saving.is_some()
@@ -243,6 +248,8 @@ pub(super) struct Disk {
     pub(super) sync_fails_ns: Option<u64>,
     /// Until when something is wrong.
     pub(super) trouble_until_ns: u64,
+    /// When its power fails.
+    pub(super) power_until_ns: u64,
     /// What was synced at some time, put aside.
     pub(super) copies: Vec<FaultyDisk>,
 }

@@ -1,7 +1,8 @@
 //! Nodes with disks: what they do there as time passes, and what goes wrong with it.
 //!
 //! A crash comes when a node has just begun, or done, something with its disk: nothing of that has
-//! got out yet, so it may as well have come at any step of it.
+//! got out yet, so it may as well have come at any step of it. The power also fails when what a
+//! pass has made safe has been told to others, and the next has not been, or not well.
 
 use std::rc::Rc;
 
@@ -14,7 +15,7 @@ use meridian::oplog::record::Owner;
 
 use super::lives::{Dead, End};
 use super::{NUMBERS, REGIONS, World};
-use crate::disk::{Ack, Build, Disk, Life};
+use crate::disk::{Ack, Build, Disk, Life, SYNCED_AFTER_NS};
 
 impl World {
     /// Some seeds have all regions on disk, some none, some a few.
@@ -56,6 +57,7 @@ impl World {
                 above: vec![Time::ZERO; NUMBERS.into()],
                 sync_fails_ns: None,
                 trouble_until_ns: u64::MAX,
+                power_until_ns: u64::MAX,
                 copies: Vec::new(),
             };
             self.disks.insert(at, disk);
@@ -148,12 +150,17 @@ impl World {
     fn tick(&mut self, at: u8) {
         let now = self.moment(at);
         let disk = self.disks.get_mut(&at).expect("it has one");
+        if disk.power_until_ns <= now.monotonic_ns {
+            self.lose_power(at);
+            return;
+        }
         if disk.trouble_until_ns <= now.monotonic_ns {
             disk.trouble_until_ns = u64::MAX;
             disk.storage.trouble(Trouble::default());
         }
         let is_urgent = 0 < disk.life.waiting() || disk.build.fsync == Fsync::Always;
         let (is_saving, is_dead) = (disk.life.is_saving(), disk.sync_fails_ns.is_some());
+        let is_passing = disk.life.is_passing();
         if is_dead && self.random.u32(0..60) == 0 {
             // Whoever runs it starts it again.
             self.end_life(at);
@@ -166,6 +173,10 @@ impl World {
         let is_eager = is_urgent && self.random.bool() || self.random.u32(0..30) == 0;
         if let Some(acks) = self.act(at, |life, now| life.tick(is_eager, now)) {
             self.acknowledge(at, acks);
+            if is_passing && self.power_odds < u32::MAX && self.random.u32(0..self.power_odds) == 0
+            {
+                self.doom(at);
+            }
         }
         let saves = if is_saving {
             self.random.bool()
@@ -199,14 +210,39 @@ impl World {
         numbers.any(|number| self.net.shard(at, number).0.shard().is_ahead())
     }
 
+    /// The power of a node will fail before its next pass has ended, or not long after.
+    fn doom(&mut self, at: u8) {
+        let soon_ns = self.random.u64(0..SYNCED_AFTER_NS);
+        let disk = self.disks.get_mut(&at).expect("it has one");
+        disk.power_until_ns = disk.power_until_ns.min(self.net.now().0 + soon_ns);
+    }
+
+    fn lose_power(&mut self, at: u8) {
+        let (end, what) = if self.random.bool() {
+            (End::Power, "disk: power lost")
+        } else {
+            let what = "disk: power lost, and all that was not synced";
+            (End::Blackout, what)
+        };
+        self.faults += 1;
+        self.tally.count(what);
+        let steps = self.disks[&at].storage.steps();
+        self.crash(at, steps, end);
+    }
+
     /// Something is wrong with a disk for a while. Returns what.
     pub(super) fn harm(&mut self, at: u8) -> &'static str {
         let now_ns = self.net.now().0;
         let ms = self.random.u64(100..4_000);
         let room = self.random.u64(0..300);
         let what = self.random.u32(0..4);
+        let fails_ns = now_ns + self.random.u64(0..2 * ms) * 1_000_000;
+        let is_doomed = self.random.u32(0..3) == 0;
         let disk = self.disks.get_mut(&at).expect("it has one");
         disk.trouble_until_ns = now_ns + ms * 1_000_000;
+        if is_doomed {
+            disk.power_until_ns = fails_ns;
+        }
         let (trouble, name) = match what {
             0 => {
                 disk.sync_fails_ns.get_or_insert(now_ns);
@@ -239,10 +275,11 @@ impl World {
 
     /// Disks work again, and nodes that cannot go on are started anew.
     pub(super) fn mend_disks(&mut self) {
-        self.crash_odds = u32::MAX;
+        (self.crash_odds, self.power_odds) = (u32::MAX, u32::MAX);
         let all: Vec<u8> = self.disks.keys().copied().collect();
         for at in all {
-            let disk = &self.disks[&at];
+            let disk = self.disks.get_mut(&at).expect("it has one");
+            disk.power_until_ns = u64::MAX;
             disk.storage.trouble(Trouble::default());
             if disk.sync_fails_ns.is_some() {
                 let steps = disk.storage.steps();

@@ -241,6 +241,7 @@ impl World {
         }
         disk.sync_fails_ns = None;
         disk.trouble_until_ns = u64::MAX;
+        disk.power_until_ns = u64::MAX;
         self.compare(at, dead);
     }
 
@@ -308,6 +309,18 @@ pub(super) fn check_firm(at: u8, life: &Life, dead: &Dead) {
                 "region {at} shard {index} had {origin} up to {time:?}, and now up to {:?}",
                 held.get(origin)
             );
+        }
+    }
+}
+
+/// Looks whether a life shows what the last one did, where it says that it holds the same.
+pub(super) fn check_shown(life: &Life, dead: &Dead, names: &[Vec<Vec<u8>>]) {
+    for (index, ((held, shown), names)) in dead.last.iter().zip(names).enumerate() {
+        let mut shard = life.shards.lock(index);
+        if shard.delivery().applied_ops() == *held {
+            let state = shard.state();
+            let found = (state.digest(), crate::replica::looks(state, names, 0));
+            assert_eq!(found, *shown, "as the last life showed it");
         }
     }
 }

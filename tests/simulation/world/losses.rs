@@ -6,7 +6,7 @@ use crdt::Epoch;
 use meridian::oplog::faulty::FaultyDisk;
 
 use super::World;
-use super::lives::{Dead, End, check_firm};
+use super::lives::{Dead, End, check_firm, check_shown};
 use crate::disk::Life;
 
 impl World {
@@ -73,6 +73,7 @@ impl World {
             }
             Ok(life) => {
                 check_firm(at, &life, &dead);
+                check_shown(&life, &dead, &self.names);
                 None
             }
         };

@@ -47,6 +47,8 @@ pub(super) struct World {
     cuts_logs: bool,
     /// One of how many acts on a disk ends in a crash.
     crash_odds: u32,
+    /// After one of how many passes that synced a disk the power soon fails.
+    power_odds: u32,
     graves: Vec<Grave>,
     /// Of regions that do not serve yet.
     refills: BTreeMap<u8, Refill>,
@@ -109,6 +111,7 @@ impl World {
             disks: BTreeMap::new(),
             cuts_logs: false,
             crash_odds: [400, 1_500, u32::MAX][random.usize(0..3)],
+            power_odds: [20, 200, u32::MAX][random.usize(0..3)],
             graves: Vec::new(),
             refills: (1..=REGIONS).map(|at| (at, Refill::default())).collect(),
             is_narrow: setup.bytes_max < 1 << 20,
