@@ -36,7 +36,7 @@ use crate::oplog::{Budget, Cursor, Keep, Log, Read};
 use expiry::is_expiry;
 pub use expiry::{Expired, Round};
 pub use hold::Hold;
-pub use late::LateOps;
+pub use late::{Known, LateOps};
 pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
@@ -103,6 +103,7 @@ pub struct Shard {
     log: Log,
     delivery: Delivery,
     late: LateOps,
+    known: Known,
     clock_drift_max_ms: u64,
     expired: Expired,
     uses: uses::Uses,
@@ -160,6 +161,7 @@ impl Shard {
             log: Log::new(keep, peers.budget),
             delivery: Delivery::new(config),
             late: LateOps::default(),
+            known: Known::default(),
             clock_drift_max_ms: peers.clock_drift_max_ms,
             expired: Expired::default(),
             uses: uses::Uses::default(),

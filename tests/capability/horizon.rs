@@ -190,6 +190,116 @@ fn what_was_put_aside_is_written_again_once_however_often_its_node_is_killed() {
 }
 
 #[test]
+fn one_that_is_back_is_filled_up_by_state_where_logs_were_cut_without_it() {
+    check_filled_up_by_state(false);
+}
+
+/// What all have of counters is then in a snapshot alone of what was put aside, and folded or
+/// dropped elsewhere.
+#[test]
+fn nor_are_increments_lost_whose_beginnings_the_log_does_not_have() {
+    check_filled_up_by_state(true);
+}
+
+/// A string, a field and a member, each as a counter.
+const COUNTERS: [[&str; 3]; 3] = [
+    ["INCRBY", "count", ""],
+    ["HINCRBY", "hash", "count"],
+    ["ZINCRBY", "zset", ""],
+];
+
+/// Raises all counters, and gives what the last has come to.
+fn raise(client: &mut Client, by: &str) -> [String; 3] {
+    COUNTERS.map(|[name, key, field]| {
+        let reply = match name {
+            "INCRBY" => client.run(&[name, key, by]),
+            "HINCRBY" => client.run(&[name, key, field, by]),
+            _ => client.run(&[name, key, by, "member"]),
+        };
+        reply
+            .int()
+            .map_or_else(|| text(&reply), |int| int.to_string())
+    })
+}
+
+fn counters(client: &mut Client) -> [String; 3] {
+    [
+        text(&client.run(&["GET", "count"])),
+        text(&client.run(&["HGET", "hash", "count"])),
+        text(&client.run(&["ZSCORE", "zset", "member"])),
+    ]
+}
+
+#[track_caller]
+fn save_twice(client: &mut Client) {
+    // A log is cut behind a snapshot before the next is begun, once all have kept it.
+    for _ in 0..2 {
+        let saved = wait_until(LIMIT, || client.run(&["SAVE"]).error().is_none());
+        assert!(saved);
+    }
+}
+
+#[track_caller]
+fn check_filled_up_by_state(saves_before: bool) {
+    let flags = ["--", "--geo-log-memory", "1MiB", "--geo-log-budget", "1MiB"];
+    let server = Regions::with(3, &flags);
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|at| server.0.client(at));
+    for client in [&mut one, &mut two] {
+        set_horizon(client, "4s");
+    }
+    assert_eq!(raise(&mut three, "1"), ["1", "1", "1"]);
+    let kept = three.run(&["REGION", "WAIT", "2", "20000", "KEPT"]);
+    assert_eq!(kept.int(), Some(2));
+    wait_same(&server.0);
+    if saves_before {
+        save_twice(&mut three);
+    }
+    server.0.cut(1, 3);
+    server.0.cut(2, 3);
+    assert_eq!(raise(&mut three, "2"), ["3", "3", "3"]);
+    assert_eq!(raise(&mut three, "8"), ["11", "11", "11"]);
+    assert_eq!(three.run(&["SET", "apart", "v"]).error(), None);
+    let is_excluded = || row(&server, 2, "three")["stage"] == "excluded";
+    assert!(wait_until(LIMIT, is_excluded), "{}", server.0.log());
+    assert_eq!(raise(&mut one, "4"), ["5", "5", "5"]);
+    let value = "x".repeat(10_000);
+    for part in 0..10 {
+        let names: Vec<String> = (0..100).map(|key| format!("key:{part}:{key}")).collect();
+        let sets: Vec<[&str; 3]> = names.iter().map(|name| ["SET", name, &value]).collect();
+        one.pipeline(&sets).expect("it takes writes");
+    }
+    let kept = one.run(&["REGION", "WAIT", "1", "20000", "KEPT"]);
+    assert_eq!(kept.int(), Some(1));
+    for client in [&mut one, &mut two] {
+        save_twice(client);
+    }
+    server.0.heal_all();
+    let refused = wait_until(LIMIT, || {
+        let reply = three.run(&["SET", "refused", "v"]);
+        reply.error().unwrap_or_default().starts_with("EXCLUDED ")
+    });
+    assert!(refused, "{}", server.0.log());
+    server.0.node(3, "stop");
+    server.0.node(3, "start");
+    for at in 1..=3 {
+        let has_all = wait_until(LIMIT, || {
+            let mut client = server.0.client(at);
+            counters(&mut client) == ["15", "15", "15"]
+                && text(&client.run(&["GET", "apart"])) == "v"
+                && text(&client.run(&["GET", "key:9:99"])) == value
+        });
+        let found = counters(&mut server.0.client(at));
+        assert!(has_all, "region {at}: {found:?} {}", server.0.log());
+    }
+    let caught_up = info(&mut server.0.client(3), "region_one");
+    assert!(!caught_up.contains("caught_up_shards=0,"), "{caught_up}");
+    wait_same(&server.0);
+    for at in 1..=3 {
+        wait_drained(&server, at);
+    }
+}
+
+#[test]
 fn one_without_a_disk_comes_back_with_nothing_once_it_is_started_again() {
     let server = Regions::in_memory(2);
     let [mut one, mut two] = [1, 2].map(|at| server.0.client(at));

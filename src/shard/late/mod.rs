@@ -15,6 +15,7 @@
     reason = "each part deals with some changes, and with no others"
 )]
 
+mod known;
 mod parts;
 mod removals;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crdt::{
 
 use super::Shard;
 use super::txn::Txn;
+pub use known::Known;
 
 /// What has become of ops that turned up late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl Shard {
     /// What has become of ops that turned up late.
     pub const fn late_ops(&self) -> LateOps {
         self.late
+    }
+
+    /// What late increments went on from is known from elsewhere, until other things are.
+    pub fn know(&mut self, known: Known) {
+        self.known = known;
     }
 
     /// Issues again what turned up late and is ours to issue, and drops what has been.

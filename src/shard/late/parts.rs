@@ -33,7 +33,12 @@ impl Txn<'_> {
         let Increment { birth, sum } = increment;
         let origin = again.op.origin;
         let part = self.shard.state.part_of(key, field, origin);
+        let known = || self.shard.known.number(origin, key.name, field);
         let before = self.before(again, part, (birth, at), || {
+            let known = known().filter(|(dot, _)| *dot < at);
+            if known.is_some() {
+                return known;
+            }
             self.in_log(key.name, (origin, at), |dot, change| match change {
                 Change::StringAdd { increment, .. } if field.is_none() => Some((dot?, *increment)),
                 Change::FieldAdd {
@@ -86,7 +91,12 @@ impl Txn<'_> {
         let Increment { birth, sum } = increment;
         let origin = again.op.origin;
         let part = self.shard.state.score_part_of(key, member, origin);
+        let known = || self.shard.known.score(origin, key.name, member);
         let before = self.before(again, part, (birth, at), || {
+            let known = known().filter(|(dot, _)| *dot < at);
+            if known.is_some() {
+                return known;
+            }
             self.in_log(key.name, (origin, at), |dot, change| match change {
                 Change::ScoreAdd {
                     member: other,

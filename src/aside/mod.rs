@@ -5,31 +5,23 @@
 //! (`excluded-1`, then `excluded-2` …), and a record of regions is written by which it joins. A
 //! crash anywhere in that is gone on from at the next start: the new record comes last.
 //!
-//! Once it serves, the log in that folder is read, and ops of its own that nobody else has are
-//! issued again (`shard::late`), each once however often that is begun. When all are, and synced,
-//! the folder gets a file that says so, and can be removed.
-//!
-//! What the log there no longer had, because it was cut to its budget, is in a snapshot alone, as
-//! state: that is told, and not written again. Nor is what rests on ops that no region has.
+//! What of that nobody else has is written again once the node serves: [`again`].
+
+mod again;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use crdt::{Frame, Origin, Region, Time};
-use geo::proto::Offer;
+pub use again::write_again;
 
-use crate::clock::{self, Moment};
 use crate::membership::{self, MembershipError};
 use crate::oplog::record::Owner;
-use crate::oplog::recover::{newest_epoch, recover};
-use crate::oplog::recovered::{OpenError, Replay};
+use crate::oplog::recover::newest_epoch;
+use crate::oplog::recovered::OpenError;
 use crate::oplog::segment;
 use crate::oplog::storage::{Disk, Storage};
-use crate::proxy::Server;
-use crate::shard::LateOps;
+use crate::snapshot::SnapshotError;
 
 /// Begins the names of folders of what was put aside.
 const PREFIX: &str = "excluded-";
@@ -37,12 +29,6 @@ const PREFIX: &str = "excluded-";
 const PART: &str = "excluded.part";
 /// What is moved. Tokens, the lock and the record stay where they are.
 const MOVED: [&str; 3] = [segment::FOLDER, "snapshot", "restored"];
-/// The file that says that there is nothing left to write again.
-const DONE: &str = "written-again";
-/// Between two looks whether it is time to write again.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Tries to hand a shard a frame that it has no room for.
-const TRIES: u32 = 100;
 
 /// Why things cannot be put aside, or not be written again.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +47,9 @@ pub enum AsideError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> AsideError {
@@ -138,163 +127,9 @@ fn folders(dir: &Path) -> Result<Vec<(u32, PathBuf)>, AsideError> {
     Ok(folders)
 }
 
-/// Writes again, once the node serves, what only this region has, of every folder that was put
-/// aside. Returns at once if there is none.
-pub async fn write_again(server: Arc<Server>, dir: PathBuf, owner: Owner) {
-    let is_open = |(_, folder): &(u32, PathBuf)| !folder.join(DONE).exists();
-    let open: Vec<PathBuf> = match folders(&dir) {
-        Ok(all) => all
-            .into_iter()
-            .filter(is_open)
-            .map(|(_, path)| path)
-            .collect(),
-        Err(error) => {
-            tracing::error!(%error, "what was put aside cannot be looked for");
-            return;
-        }
-    };
-    for folder in open {
-        while server.loading.is_loading() || !has_closed(&server, owner.region) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        let (of, owner, path) = (Arc::clone(&server), owner.clone(), folder.clone());
-        let done = tokio::task::spawn_blocking(move || write_one(&of, &path, &owner));
-        match done.await {
-            Ok(Ok(found)) => tell(&folder, found),
-            Ok(Err(error)) => tracing::error!(%error, "what was put aside is not written again"),
-            Err(_) => return, // The node ends.
-        }
-    }
-}
-
-/// Whether all regions have said where the lives of this one before have ended.
-fn has_closed(server: &Server, own: Region) -> bool {
-    let is_closed = |index| {
-        server.shards.with(index, |shard| {
-            let open = shard.delivery().open_endings();
-            open.iter().all(|ending| ending.region != own)
-        })
-    };
-    (0..server.shards.count()).all(is_closed)
-}
-
-/// What has become of what was put aside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Found {
-    late: LateOps,
-    /// Shards of which ops are missing between what all have and what the log has.
-    gaps: usize,
-    /// Frames that could not be written again now.
-    waiting: usize,
-}
-
-fn tell(folder: &Path, found: Found) {
-    let folder = folder.display().to_string();
-    let LateOps { reissued, .. } = found.late;
-    if found.gaps + found.waiting == 0 {
-        tracing::info!(
-            folder,
-            ops = reissued,
-            "what only this region had was written again: the folder can be removed"
-        );
-        return;
-    }
-    tracing::error!(
-        folder,
-        ops = reissued,
-        shards_with_gaps = found.gaps,
-        frames_waiting = found.waiting,
-        "not all that only this region had was written again: keep the folder. What its log no \
-         longer has is in its snapshot alone; what waits rests on ops that no region has"
-    );
-}
-
-/// Hands the shards what a log has of this region.
-fn write_one(server: &Server, folder: &Path, owner: &Owner) -> Result<Found, AsideError> {
-    let storage = Disk::new(folder);
-    let shards = &server.shards;
-    let late = || {
-        let mut all = LateOps::default();
-        for index in 0..shards.count() {
-            all.add(shards.with(index, |shard| shard.late_ops()));
-        }
-        all
-    };
-    let before = late();
-    let mut found = Found::default();
-    recover(&storage, owner, 0, &mut |what| match what {
-        Replay::From(shard, stretch) => {
-            let own = stretch.ends.iter();
-            let mut own = own.filter(|(origin, _)| origin.region == owner.region);
-            let lacks = own.any(|(origin, time)| closed_at(server, shard, origin) < time);
-            found.gaps += usize::from(lacks);
-        }
-        Replay::Frame(frame) => {
-            let origin = frame.origin();
-            let is_known = origin.region != owner.region
-                || frame.last() <= closed_at(server, frame.shard(), origin);
-            if !is_known && !hand_in(server, &frame) {
-                found.waiting += 1;
-            }
-        }
-        // What came from others they have.
-        Replay::Intake(..) => {}
-    })?;
-    for index in 0..shards.count() {
-        let waiting =
-            |shard: &mut crate::shard::Shard| shard.delivery().late_of(owner.region).count();
-        found.waiting += shards.with(index, waiting);
-    }
-    let after = late();
-    found.late = LateOps {
-        reissued: after.reissued - before.reissued,
-        skipped: after.skipped - before.skipped,
-        lost: after.lost - before.lost,
-    };
-    server.wrote();
-    let synced = server
-        .durability
-        .get()
-        .map(|disk| disk.sync_now(shards, Moment::now()));
-    if found.gaps + found.waiting == 0 && synced.is_none_or(|synced| synced.is_ok()) {
-        let path = folder.join(DONE);
-        let made = File::create(&path).and_then(|file| file.sync_all());
-        made.map_err(failed(&path))?;
-        sync(folder)?;
-    }
-    Ok(found)
-}
-
-/// Up to which time everybody has everything of an origin that has ended.
-fn closed_at(server: &Server, shard: u16, origin: Origin) -> Time {
-    let at = |shard: &mut crate::shard::Shard| shard.delivery().closed_at(origin);
-    server.shards.with(shard.into(), at)
-}
-
-/// Has a shard issue again what is in a frame. Returns whether it has taken it.
-fn hand_in(server: &Server, frame: &Frame) -> bool {
-    let own = frame.origin().region;
-    for _ in 0..TRIES {
-        let shard = usize::from(frame.shard());
-        let offer =
-            |shard: &mut crate::shard::Shard| shard.offer(frame.clone(), own, clock::now_ms());
-        match server.shards.with(shard, offer) {
-            Offer::Late(_) | Offer::Duplicate => return true,
-            Offer::Full => std::thread::sleep(LOOK_EVERY),
-            Offer::Ready
-            | Offer::Waiting
-            | Offer::Gap
-            | Offer::Ahead
-            | Offer::OutOfService
-            | Offer::Refused(_) => return false,
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
-    use crdt::Epoch;
+    use crdt::{Epoch, Region};
     use geo::proto::{Roster, Stage};
 
     use super::*;
