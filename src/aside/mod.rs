@@ -5,7 +5,7 @@
 //! (`excluded-1`, then `excluded-2` …), and a record of regions is written by which it joins. A
 //! crash anywhere in that is gone on from at the next start: the new record comes last.
 //!
-//! What of that nobody else has is written again once the node serves: [`again`].
+//! What of that nobody else has is written again once the node serves: [`write_again`].
 
 mod again;
 
