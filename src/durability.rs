@@ -187,6 +187,8 @@ impl Durability {
 
     /// Notes that it is, for the lives to come: before anybody is served who could write.
     pub fn fill(&self, shards: &Shards, now: Moment) -> Result<(), NotKept> {
+        // A batch says it before what it brings, which may be torn off: first that is synced.
+        self.sync_now(shards, now)?;
         self.journal().fill();
         self.sync_now(shards, now)
     }

@@ -133,6 +133,9 @@ pub const SNAPSHOT_UNSYNCED_BYTES: u64 = 8 << 20;
 /// Bytes of the log since the last snapshot after which one is due, or twice that of the snapshot
 /// if that is more: a start reads so much of the log at most, and then about as much.
 pub const SNAPSHOT_DUE_BYTES: u64 = 256 << 20;
+/// Bytes of state that a shard has taken in and that wait for the disk; no more is taken in until
+/// it has them, and at half of it the disk is told to hurry.
+pub const INTAKE_BYTES_MAX: u64 = 8 * MIB as u64;
 /// Bytes of segments that are kept for regions that lag (default of `geo-log-budget`).
 pub const GEO_LOG_DISK_BYTES_DEFAULT: usize = 10 * GIB;
 

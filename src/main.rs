@@ -40,6 +40,8 @@ enum Admin {
     Backup(BackupCommand),
     /// Makes a data directory of a backup, for a node that is down
     Restore(backup::Options),
+    /// Has shards whose logs are damaged filled up by other regions, at the next start of the node
+    Repair(RepairCommand),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +50,14 @@ struct BackupCommand {
     target: admin::Target,
     #[command(flatten)]
     backup: admin::Backup,
+}
+
+#[derive(Debug, Args)]
+struct RepairCommand {
+    #[command(flatten)]
+    target: admin::Target,
+    #[command(flatten)]
+    repair: admin::Repair,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +111,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Admin(Admin::Backup(BackupCommand { target, backup })) => {
             writeln!(io::stdout(), "{}", backup.run(&target)?)?;
+        }
+        Command::Admin(Admin::Repair(RepairCommand { target, repair })) => {
+            writeln!(io::stdout(), "{}", repair.run(&target)?)?;
         }
         Command::Admin(Admin::Restore(options)) => {
             writeln!(io::stdout(), "{}", backup::run(&options)?)?;

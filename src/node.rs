@@ -230,6 +230,7 @@ fn keep(
         _saving: snapshots.start()?,
         _syncing: durability.start(shards)?,
     };
+    let _ = server.repairs.set(store.repairs(begun.damaged));
     let _ = server.backups.set(Arc::new(backups));
     let _ = server.durability.set(durability);
     let _ = server.snapshots.set(snapshots);

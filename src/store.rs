@@ -21,6 +21,7 @@ use crate::oplog::recover::{newest_epoch, recover};
 use crate::oplog::recovered::{Damage, OpenError, Recovered, Replay, Torn};
 use crate::oplog::segment;
 use crate::oplog::storage::{Disk, Storage};
+use crate::shard::Shard;
 use crate::shards::Shards;
 use crate::snapshot::{self, Loaded, SnapshotError, Snapshots};
 
@@ -28,10 +29,18 @@ use crate::snapshot::{self, Loaded, SnapshotError, Snapshots};
 /// node is filled up by others before it serves. Removed once the log says so.
 const RESTORED: &str = "restored";
 
+/// A file that says that shards whose logs are damaged are to go on from what is whole, and be
+/// filled up by others. Removed once the log says so.
+const REPAIR: &str = "repair";
+
 /// Says of a directory that it is a copy which is put back.
 pub fn say_restored(storage: &dyn Storage) -> io::Result<()> {
-    if !storage.list("")?.iter().any(|name| name == RESTORED) {
-        storage.create(RESTORED)?.sync()?;
+    say(storage, RESTORED)
+}
+
+fn say(storage: &dyn Storage, what: &str) -> io::Result<()> {
+    if !storage.list("")?.iter().any(|name| name == what) {
+        storage.create(what)?.sync()?;
     }
     storage.sync_folder("")
 }
@@ -69,6 +78,21 @@ pub struct Begun {
     pub torn: Option<Torn>,
     /// Shards that are out of service, for frames of their logs are missing.
     pub damaged: BTreeMap<u16, Damage>,
+}
+
+/// Shards whose logs were found to be damaged, and what can be done about it.
+#[derive(Debug)]
+pub struct Repairs {
+    storage: Arc<dyn Storage>,
+    /// These shards, which are not served.
+    pub damaged: BTreeMap<u16, Damage>,
+}
+
+impl Repairs {
+    /// Says on the disk that they are to be filled up by others at the next start.
+    pub fn say(&self) -> io::Result<()> {
+        say(&*self.storage, REPAIR)
+    }
 }
 
 /// A data directory that is ours.
@@ -141,11 +165,15 @@ impl Store {
             }
         })?;
         self.tell(&recovered, ops, frames, elapsed_ms(began_ns));
-        let is_restored = self.is_restored()?;
-        recovered.is_filled &= !is_restored;
+        let (is_restored, is_repaired) = (self.says(RESTORED)?, self.says(REPAIR)?);
         let (mark, torn) = (recovered.mark, recovered.torn.clone());
-        let damaged = recovered.damaged.clone();
-        for (&shard, damage) in &recovered.damaged {
+        let mut damaged = std::mem::take(&mut recovered.damaged);
+        let mut resumed = BTreeMap::new();
+        if is_repaired {
+            resumed = std::mem::take(&mut damaged);
+        }
+        recovered.is_filled &= !is_restored && resumed.is_empty();
+        for (&shard, damage) in &damaged {
             shards.with(shard.into(), |shard| shard.damaged(&damage.to_string()));
         }
         let life = Life {
@@ -168,6 +196,9 @@ impl Store {
             shards.with(index, |shard| shard.go_on(stretches, mark));
         }
         let durability = Durability::new(journal, mark, shards.count(), fsync, now);
+        if is_repaired {
+            self.resume(shards, &resumed, &durability, now)?;
+        }
         Ok(Begun {
             durability,
             loaded,
@@ -187,16 +218,41 @@ impl Store {
         Snapshots::new(storage, self.owner.clone(), shards, durability, settings)
     }
 
-    /// Whether the directory is a copy that was put back.
-    fn is_restored(&self) -> Result<bool, StoreError> {
+    /// Has shards go on that lack frames.
+    fn resume(
+        &self,
+        shards: &Shards,
+        resumed: &BTreeMap<u16, Damage>,
+        durability: &Durability,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        for (&shard, damage) in resumed {
+            tracing::warn!(shard, %damage, "the shard goes on from before this damage");
+            shards.with(shard.into(), Shard::resume);
+        }
+        let synced = durability.sync_now(shards, now);
+        let synced = synced.map_err(|why| io::Error::other(why.to_string()));
+        synced.map_err(|error| self.begin_error(segment::FOLDER, error))?;
+        let removed = self.storage.remove(REPAIR);
+        removed.map_err(|error| self.begin_error(REPAIR, error))
+    }
+
+    /// Whether there is a file that says something of the directory.
+    fn says(&self, what: &str) -> Result<bool, StoreError> {
         let names = self.storage.list("");
         let names = names.map_err(|error| self.begin_error("", error))?;
-        Ok(names.iter().any(|name| name == RESTORED))
+        Ok(names.iter().any(|name| name == what))
     }
 
     fn begin_error(&self, name: &str, error: io::Error) -> StoreError {
         let path = self.storage.path(name);
         StoreError::Begin { path, error }
+    }
+
+    /// What can be done about this damage.
+    pub fn repairs(&self, damaged: BTreeMap<u16, Damage>) -> Repairs {
+        let storage = Arc::clone(&self.storage);
+        Repairs { storage, damaged }
     }
 
     /// Backups of these shards from now on.
@@ -234,7 +290,7 @@ impl Store {
                 path = damage.path,
                 offset = damage.offset,
                 why = damage.why,
-                "the log is damaged: the shard lacks ops and is not served"
+                "the log is damaged: the shard lacks ops"
             );
         }
         let path = self.storage.path("");

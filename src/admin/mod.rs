@@ -8,6 +8,7 @@
 mod backup;
 mod client;
 mod door;
+mod repair;
 mod token;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 pub use self::backup::Backup;
 pub use self::client::{CallError, Region, Target};
 use self::door::{Door, Seat};
+pub use self::repair::Repair;
 use self::token::Token;
 pub use self::token::TokenError;
 use crate::clock;
@@ -106,6 +108,7 @@ fn router(server: Arc<Server>, token: Token) -> Router {
     Router::new()
         .route("/v1/regions", get(regions).post(add))
         .route("/v1/backup", get(backup::progress).post(backup::begin))
+        .route("/v1/repair", post(repair::repair))
         .route("/v1/regions/{name}/accept-clock", post(accept_clock))
         .route("/v1/regions/{name}/forget", post(forget))
         .route("/v1/regions/{name}/rejoin", post(rejoin))
@@ -146,7 +149,7 @@ fn refusal(status: StatusCode, text: &str) -> Refusal {
 fn no_such_thing() -> Refusal {
     refusal(
         StatusCode::NOT_FOUND,
-        "there are /v1/regions and /v1/backup here",
+        "there are /v1/regions, /v1/backup and /v1/repair here",
     )
 }
 

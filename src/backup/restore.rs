@@ -20,7 +20,7 @@ use crate::durability::mark_after;
 use crate::limits;
 use crate::membership;
 use crate::oplog::journal::{Journal, Life};
-use crate::oplog::record::{self, Owner, Record, RecordError};
+use crate::oplog::record::{self, Owner, RecordError};
 use crate::oplog::recover::recover;
 use crate::oplog::recovered::OpenError;
 use crate::oplog::segment;
@@ -245,18 +245,11 @@ fn head_of(name: &str, first: &Bytes, region: Region) -> Result<(Vec<u8>, usize)
         // It is of the database.
         return Ok((Vec::new(), 0));
     }
+    if folder == segment::FOLDER {
+        return record::head_of_region(first, region);
+    }
     let (kind, body, length) = record::open(first)?;
-    let head = if folder == segment::FOLDER {
-        let Record::Head(mut head) = record::read((kind, body))? else {
-            return Err(RecordError::Malformed);
-        };
-        head.owner.region = region;
-        let mut out = Vec::new();
-        record::put_head(&mut out, &head);
-        out
-    } else {
-        snapshot::head_of_region((kind, body), region)?
-    };
+    let head = snapshot::head_of_region((kind, body), region)?;
     if head.len() == length {
         Ok((head, length))
     } else {

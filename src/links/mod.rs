@@ -38,7 +38,7 @@ struct Common {
     members: Arc<Membership>,
     clocks: Clocks,
     refill: Mutex<Refill>,
-    /// Regions whose logs no longer have all that we lack.
+    /// Regions whose logs no longer have all that we lack, and of which no state can be had.
     cut_off: Mutex<BTreeSet<Region>>,
     names: RwLock<BTreeMap<Region, String>>,
     watch: silence::Watching,
@@ -130,7 +130,7 @@ impl PeerLink {
         let result = run(&mut link, &mut Reached(&self.common, &self.backlog));
         while let Some(event) = link.poll_event() {
             let is_refused = link.is_refused() || self.common.is_out().is_some();
-            self.tell(&event, is_refused);
+            self.tell(&event, is_refused, link.catches_up());
         }
         result
     }
@@ -157,7 +157,7 @@ impl PeerLink {
 
     /// Tells what has happened. That a link with a region that is refused comes and goes, as it
     /// does every other second for as long as it is, is not worth a line.
-    fn tell(&self, event: &Event, is_refused: bool) {
+    fn tell(&self, event: &Event, is_refused: bool, catches_up: bool) {
         let region = self.name.as_str();
         match event {
             Event::Up | Event::Down(_) if is_refused => {
@@ -176,7 +176,9 @@ impl PeerLink {
                     ?shards,
                     "the log of this region no longer reaches back to what we lack"
                 );
-                self.common.cut_off.lock().insert(self.region);
+                if !catches_up {
+                    self.common.cut_off.lock().insert(self.region);
+                }
             }
             Event::CaughtUp {
                 shard,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Common;
 use crate::clock;
+use crate::limits;
 use crate::oplog::backlog::{Backlog, Old};
 
 /// The shards, as a link sees them.
@@ -50,10 +51,10 @@ impl proto::Shards for Reached<'_> {
     }
 
     fn offer(&mut self, frame: Frame, from: Region) -> Offer {
-        if !self.0.server.takes_frames() {
+        let shard = frame.shard();
+        if !self.0.server.takes_frames(shard) {
             return Offer::Full;
         }
-        let shard = frame.shard();
         let answer = self.0.server.shards.with(shard.into(), |shard| {
             shard.offer(frame, from, clock::now_ms())
         });
@@ -135,16 +136,25 @@ impl proto::Shards for Reached<'_> {
     fn merge(&mut self, shard: u16, piece: Bytes) -> Merged {
         let disk = self.0.server.durability.get();
         let is_refused = disk.is_some_and(|disk| disk.refusal().is_some());
-        if is_refused || !self.0.server.takes_frames() {
+        if is_refused || !self.0.server.takes_frames(shard) {
             return Merged::Later;
         }
         let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
-        shards.with(shard.into(), |shard| shard.merge_piece(piece, now_ms))
+        let (merged, waiting) = shards.with(shard.into(), |shard| {
+            (shard.merge_piece(piece, now_ms), shard.intake_bytes())
+        });
+        if let Some(disk) = disk.filter(|_| limits::INTAKE_BYTES_MAX / 2 < waiting) {
+            disk.want_sync();
+        }
+        merged
     }
 
     fn caught_up(&mut self, shard: u16, first: &Version) {
         let (shards, now_ms) = (&self.0.server.shards, clock::now_ms());
         shards.with(shard.into(), |shard| shard.join(first, now_ms));
+        if let Some(durability) = self.0.server.durability.get() {
+            durability.nudge();
+        }
         self.0.wake();
     }
 }

@@ -15,6 +15,7 @@ mod kind {
     pub(super) const PIECE: u8 = 1;
     pub(super) const EQUAL: u8 = 2;
     pub(super) const HELD: u8 = 3;
+    pub(super) const RESUMED: u8 = 4;
 }
 
 /// See the module.
@@ -26,6 +27,9 @@ pub enum Intake {
     Equal(Version, Vec<Span>),
     /// All ops up to these are held: what they left behind has been taken in.
     Held(Version),
+    /// Frames before it are missing, as the log was damaged there. The shard goes on from what it
+    /// had before that, and is filled up by others.
+    Resumed,
 }
 
 impl Intake {
@@ -49,6 +53,7 @@ impl Intake {
                 out.push(kind::HELD);
                 version.encode(out);
             }
+            Self::Resumed => out.push(kind::RESUMED),
         }
     }
 
@@ -77,6 +82,7 @@ impl Intake {
                 }
                 Self::Held(version)
             }
+            kind::RESUMED if rest.is_empty() => Self::Resumed,
             _ => return Err(RecordError::Malformed),
         })
     }
@@ -86,7 +92,7 @@ impl Intake {
         let bytes = match self {
             Self::Piece(piece) => piece.len(),
             Self::Equal(_, spans) => size_of_val(&**spans),
-            Self::Held(_) => 0,
+            Self::Held(_) | Self::Resumed => 0,
         };
         (bytes + size_of::<Self>()) as u64
     }
@@ -122,18 +128,19 @@ mod tests {
             Intake::Piece(Bytes::from_static(b"of a state")),
             Intake::Equal(version.clone(), vec![span(6), span(16_383)]),
             Intake::Held(version),
+            Intake::Resumed,
         ];
         for intake in all {
             let mut bytes = Vec::new();
             intake.encode(&mut bytes);
             let bytes = Bytes::from(bytes);
             assert_eq!(Intake::decode(&bytes), Ok(intake.clone()));
-            if !matches!(intake, Intake::Piece(_)) {
+            if matches!(intake, Intake::Equal(..) | Intake::Held(_)) {
                 let cut = Intake::decode(&bytes.slice(..bytes.len() - 1));
                 assert_eq!(cut, Err(RecordError::Malformed));
             }
         }
-        for bad in [&b""[..], b"\0", b"\x04", b"\x02"] {
+        for bad in [&b""[..], b"\0", b"\x05", b"\x02", b"\x04\0"] {
             let read = Intake::decode(&Bytes::copy_from_slice(bad));
             assert_eq!(read, Err(RecordError::Malformed), "{bad:?}");
         }

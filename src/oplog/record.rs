@@ -18,6 +18,8 @@ pub const FORMAT: u8 = 2;
 pub const HEADER: usize = 8;
 /// Bytes of a batch's record.
 pub const BATCH: usize = HEADER + 1 + 4 * 8 + 1;
+/// Bytes before the region in the body of a head: format, five words, and a flag.
+const HEAD_REGION: usize = 1 + 5 * 8 + 1;
 /// Bytes before the frame in its record.
 const FRAME_HEADER: usize = HEADER + 1 + 2 + 8;
 
@@ -309,6 +311,21 @@ fn read_head(body: &[u8]) -> Result<Head, RecordError> {
         is_filled,
         shards,
     })
+}
+
+/// The head at the beginning of `bytes` as one of another region, in the format that it has; and
+/// its length, which is the same.
+pub fn head_of_region(bytes: &Bytes, region: Region) -> Result<(Vec<u8>, usize), RecordError> {
+    let (kind, body, length) = open(bytes)?;
+    if kind != kind::HEAD {
+        return Err(RecordError::Malformed);
+    }
+    read_head(&body)?;
+    let mut body = body.to_vec();
+    *body.get_mut(HEAD_REGION).ok_or(RecordError::Malformed)? = region.id();
+    let mut head = Vec::with_capacity(length);
+    put(&mut head, kind, |out| out.extend_from_slice(&body));
+    Ok((head, length))
 }
 
 fn read_batch(body: &[u8]) -> Result<Batch, RecordError> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crdt::{Epoch, Frame, FrameError, Time};
 
+use super::intake::Intake;
 use super::record::{Head, Owner, Place, Record, RecordError, Stretch};
 use super::recovered::{Damage, Found, OpenError, Recovered, Replay, Torn};
 use super::segment::{self, ReadError, Reader};
@@ -292,7 +293,9 @@ impl Reading<'_> {
                 number,
                 intake,
             } if 0 < offset && shard < self.owner.shards => {
-                if let Some(known) = self.go_on(shard, number) {
+                if intake == Intake::Resumed {
+                    self.resume(shard, number);
+                } else if let Some(known) = self.go_on(shard, number) {
                     known.take_in(&intake);
                     (self.visit)(Replay::Intake(shard, intake));
                 }
@@ -383,6 +386,16 @@ impl Reading<'_> {
             file: Arc::clone(file),
         });
         Ok(())
+    }
+
+    /// A shard goes on here, whatever is missing before.
+    fn resume(&mut self, shard: u16, number: u64) {
+        self.unproven.remove(&shard);
+        self.found.damaged.remove(&shard);
+        let next = number + 1;
+        let above = &mut self.above[usize::from(shard)];
+        *above = next.max(*above);
+        self.found.shards[usize::from(shard)].first = next;
     }
 
     /// Where a shard stands to which this number belongs, if it goes on there: it is not damaged.

@@ -278,10 +278,10 @@ impl Room {
 }
 
 impl Server {
-    /// Whether a frame of another region may be taken; if not, it stays with its sender, as if this
-    /// region lagged. A node that does not serve yet has to be filled up, whatever memory it takes,
-    /// before anything can be removed from it.
-    pub fn takes_frames(&self) -> bool {
+    /// Whether a frame of another region may be taken to a shard; if not, it stays with its sender,
+    /// as if this region lagged. A node that does not serve yet has to be filled up, whatever
+    /// memory it takes, before anything can be removed from it, and so has a shard that is ahead.
+    pub fn takes_frames(&self, shard: u16) -> bool {
         if let Some(disk) = self
             .durability
             .get()
@@ -292,7 +292,9 @@ impl Server {
                 return false;
             }
         }
-        self.loading.is_loading() || self.room.takes_frames()
+        self.loading.is_loading()
+            || self.room.takes_frames()
+            || self.shards.with(shard.into(), |shard| shard.is_ahead())
     }
 
     /// Sets the limit of memory and what goes with it.

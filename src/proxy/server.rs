@@ -13,6 +13,7 @@ use crate::resp::ProtocolError;
 use crate::session::Client;
 use crate::shards::Shards;
 use crate::snapshot::Snapshots;
+use crate::store::Repairs;
 
 /// Where the keys of one command may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub struct Server {
     pub durability: std::sync::OnceLock<Arc<Durability>>,
     /// What makes snapshots of them, if anything does.
     pub snapshots: std::sync::OnceLock<Arc<Snapshots>>,
+    /// What is damaged of what is on disk, if anything is there.
+    pub repairs: std::sync::OnceLock<Repairs>,
     /// What makes backups of them, if there is anything on disk.
     pub backups: std::sync::OnceLock<Arc<Backups>>,
     /// What is set.
@@ -192,6 +195,7 @@ impl Server {
             shards: Arc::new(shards),
             durability: std::sync::OnceLock::new(),
             snapshots: std::sync::OnceLock::new(),
+            repairs: std::sync::OnceLock::new(),
             backups: std::sync::OnceLock::new(),
             settings: RwLock::new(settings),
             clients: DashMap::new(),

@@ -22,8 +22,6 @@ use crate::oplog::intake::Intake;
 
 /// Keys of a span that are looked at, here and there.
 const KEYS_MAX: usize = 2_048;
-/// Bytes of what was taken in that wait for the disk; no more is taken in until it has them.
-const INTAKE_BYTES_MAX: u64 = 8 << 20;
 
 impl Shard {
     /// Whether part of it is ahead of its version.
@@ -92,7 +90,7 @@ impl Shard {
         theirs: &[(Span, SpanSum)],
         now_ms: u64,
     ) -> Option<Vec<Compared>> {
-        if self.delivery.is_too_early(version, now_ms) {
+        if !self.is_in_service() || self.delivery.is_too_early(version, now_ms) {
             return None;
         }
         self.seal();
@@ -120,7 +118,7 @@ impl Shard {
 
     /// Takes in a piece.
     pub fn merge_piece(&mut self, bytes: Bytes, now_ms: u64) -> Merged {
-        if INTAKE_BYTES_MAX < self.log.intake_bytes() {
+        if limits::INTAKE_BYTES_MAX < self.log.intake_bytes() {
             return Merged::Later; // The disk has to take what is here first.
         }
         let piece = match Piece::parse(bytes.clone()) {
@@ -134,7 +132,7 @@ impl Shard {
         let mine = self.log.ends().clone();
         let merged = self.guarded("taking in state", |shard| shard.state.merge(&piece, &mine));
         match merged {
-            None => {}
+            None => return Merged::Done, // Nobody asks for more of it.
             Some(Ok(())) => self.note(Intake::Piece(bytes)),
             Some(Err(error)) => return Merged::Bad(error.to_string()),
         }
@@ -146,6 +144,9 @@ impl Shard {
 
     /// All ops up to these are held from now on: what they left behind has come as state.
     pub fn join(&mut self, ops: &Version, now_ms: u64) {
+        if !self.is_in_service() {
+            return; // Not all of it was taken in.
+        }
         self.seal();
         self.intakes += 1;
         self.log.join(ops);
@@ -156,10 +157,22 @@ impl Shard {
     }
 
     /// Notes what has been taken in, for the disk.
-    fn note(&mut self, intake: Intake) {
+    pub(super) fn note(&mut self, intake: Intake) {
         self.intakes += 1;
         self.log.note(intake);
         self.soil();
+    }
+
+    /// Whether parts of ops that no region has whole were taken for all there is of them, in this
+    /// life.
+    pub const fn has_adopted(&self) -> bool {
+        self.has_adopted
+    }
+
+    /// Bytes of what has been taken in and the disk has yet to take; beyond a limit no more is
+    /// taken in.
+    pub fn intake_bytes(&self) -> u64 {
+        self.log.intake_bytes()
     }
 
     /// How often something was taken in, in this life.
@@ -189,7 +202,8 @@ impl Shard {
     /// Where parts of ops are here that no region has any more, they are all there is of these.
     pub(super) fn adopt_orphans(&mut self, now_ms: u64) {
         let orphans = self.delivery.orphans();
-        if !orphans.is_empty() {
+        if !orphans.is_empty() && self.is_in_service() {
+            self.has_adopted = true;
             tracing::warn!(
                 shard = self.number,
                 ?orphans,

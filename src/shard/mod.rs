@@ -96,6 +96,7 @@ pub struct Shard {
     logs: bool,
     /// How often something of another region's state was taken in.
     intakes: u64,
+    has_adopted: bool,
     /// Whether something has gathered in the log that is not on its way to the disk.
     dirty: Arc<AtomicBool>,
     /// The ops issued here that nobody has read yet.
@@ -156,6 +157,7 @@ impl Shard {
             alone,
             logs: !alone || peers.on_disk,
             intakes: 0,
+            has_adopted: false,
             dirty: Arc::default(),
             frame: FrameWriter::new(number, origin),
             log: Log::new(keep, peers.budget),

@@ -77,6 +77,7 @@ impl Shard {
             self.outage = Some(why.into());
             // It gets nothing back any more, and the other shards must not wait for it.
             self.delivery.end_words();
+            self.delivery.take_no_more();
             if let Some(frame) = self.frame.abandon() {
                 self.append(frame);
             }
@@ -213,6 +214,29 @@ mod tests {
             limit: 100,
         };
         assert_eq!((b.settle(100), b.expire(&round)), (false, 0));
+    }
+
+    #[test]
+    fn a_catch_up_ends_with_it_and_is_not_taken_for_done() {
+        let (mut a, mut b) = (shard(1), shard(2));
+        set(&mut a, b"fine");
+        set(&mut a, b"more");
+        let (version, _) = a.span_sums(&a.spans(), usize::MAX).unwrap();
+        let from = a.state().walk();
+        let (piece, _) = a.state_piece(from).unwrap();
+        assert_eq!(
+            b.merge_piece(piece.clone(), NOW_MS),
+            geo::proto::Merged::Done
+        );
+        b.poison(b"poison");
+        assert!(panics(|| set(&mut b, b"poison")));
+        // The rest comes, and the end.
+        let before = b.holds().clone();
+        assert_eq!(b.merge_piece(piece, NOW_MS), geo::proto::Merged::Done);
+        assert_eq!(b.compare(&version, &[], NOW_MS), None);
+        b.join(&version, NOW_MS);
+        assert_eq!(*b.holds(), before);
+        assert_eq!(b.version().get(a.origin()), crdt::Time::ZERO);
     }
 
     #[test]

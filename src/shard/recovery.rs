@@ -72,6 +72,7 @@ impl Shard {
                 }
                 self.follow(&version);
             }
+            Intake::Resumed => {}
             Intake::Held(ops) => {
                 self.restored(&ops);
                 self.state.caught_up(&self.delivery.applied_ops());
@@ -111,6 +112,12 @@ impl Shard {
         self.log.go_on(stretches);
         self.state.caught_up(self.log.ends());
         self.delivery.kept(self.delivery.applied_ops());
+    }
+
+    /// Frames of its log are missing: it goes on from what it has, and is to be filled up by
+    /// others.
+    pub fn resume(&mut self) {
+        self.note(Intake::Resumed);
     }
 
     /// Takes the shard out of service, for frames of its log are missing.

@@ -245,7 +245,7 @@ impl Snapshots {
         let segment = writing.segment();
         let synced = self.durability.sync_now(&self.shards, now);
         synced.map_err(|why| io::Error::other(why.to_string()))?;
-        let bytes = writing.finish(&self.shards)?;
+        let bytes = writing.finish()?;
         self.durability.journal().snapshot_is(segment);
         write::remove_older(&*self.storage, segment)?;
         Ok(bytes)

@@ -21,6 +21,7 @@ mod memory;
 mod outages;
 mod playground;
 mod regions;
+mod repairs;
 mod scans;
 mod sets;
 mod sorted_sets;

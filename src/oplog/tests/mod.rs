@@ -1,7 +1,8 @@
 //! The log on disk against a storage that fails: what comes back after a crash (in `crashes`), and
-//! what damage costs.
+//! what damage costs. What is taken in of other regions is in `intakes`.
 
 mod crashes;
+mod intakes;
 
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Version};
 
-use super::backlog::{Backlog, Old};
+use super::Entry;
 use super::faulty::{Fate, FaultyDisk, Trouble};
 use super::intake::Intake;
 use super::journal::{Journal, Life};
-use super::record::{Owner, Stretch};
+use super::record::{self, Owner};
 use super::recover::recover;
 use super::recovered::{OpenError, Recovered, Replay};
 use super::segment;
 use super::storage::Storage as _;
-use super::{Budget, Cursor, Entry, Keep, Log, Read};
 
 const SHARDS: u16 = 2;
 
@@ -85,7 +85,7 @@ fn found(disk: &FaultyDisk) -> Result<(Recovered, Vec<Vec<u64>>), OpenError> {
 }
 
 fn begin(disk: &FaultyDisk, segment_bytes: u64) -> io::Result<Journal> {
-    let (recovered, _) = found(disk).expect("it can be opened");
+    let recovered = recover(disk, &owner(), 0, &mut |_| {}).expect("it can be opened");
     let life = Life {
         epoch: Epoch(recovered.epoch.0 + 1),
         mark: Time(1),
@@ -211,7 +211,7 @@ fn a_segment_that_was_cut_short_or_is_missing_is_noticed() {
 
 /// What can be cut off unnoticed: the record of a batch without frames.
 const fn record_batch() -> u64 {
-    super::record::BATCH as u64
+    record::BATCH as u64
 }
 
 #[test]
@@ -324,83 +324,6 @@ fn a_snapshot_whose_log_is_gone_is_not_gone_on_from() {
     assert!(text.contains(&segment::name(3)), "{text}");
 }
 
-#[test]
-fn a_log_knows_after_a_start_what_came_as_state_and_links_read_over_it() {
-    let disk = FaultyDisk::default();
-    let mut journal = begin(&disk, 1 << 20).expect("there is room");
-    for _ in 0..3 {
-        push(&mut journal, 0);
-    }
-    journal.write().expect("there is room");
-    sync(&mut journal);
-    let journal = parking_lot::Mutex::new(journal);
-    let mut backlog = Backlog::default();
-    let mut read = |from| {
-        backlog
-            .next(|| journal.lock(), 0, from, &mut |_| true)
-            .expect("whole")
-    };
-    assert_eq!(read(0), Old::Frame(frame(0, 0), 1));
-    assert_eq!(read(1), Old::Frame(frame(0, 2), 3), "1 is none");
-    assert_eq!(read(3), Old::End(3));
-    drop(journal);
-    // Of the life after the next it is said by the head alone.
-    for _ in 0..2 {
-        let (recovered, _) = found(&disk).expect("it can be opened");
-        let origin = Origin::new(owner().region, Epoch(1));
-        let upto = |time| Version::from_iter([(origin, Time(time))]);
-        assert_eq!(recovered.shards[0].ends, upto(3));
-        assert_eq!(recovered.shards[0].lacks, upto(2));
-        let mut log = Log::new(Keep::WithinBudget, Arc::new(Budget::new(1 << 20)));
-        let last = recovered.shards[0].clone();
-        log.go_on([Stretch::default(), last].into_iter().collect());
-        assert_eq!(
-            log.start(owner().region, &upto(1)),
-            None,
-            "op 2 is not in it"
-        );
-        assert_eq!(log.start(owner().region, &upto(2)), Some(Cursor(0)));
-        begin(&disk, 1 << 20).expect("there is room");
-    }
-}
-
-#[test]
-fn the_journal_takes_what_came_as_state_between_the_frames_that_it_came_between() {
-    let (mut log, budget) = {
-        let budget = Arc::new(Budget::new(1 << 20));
-        (Log::new(Keep::WithinBudget, Arc::clone(&budget)), budget)
-    };
-    log.note(Intake::Piece(Bytes::from_static(b"lost")));
-    log.go_on([Stretch::default()].into_iter().collect());
-    let piece = Intake::Piece(Bytes::from(vec![7; 5_000]));
-    log.append(frame(0, 0));
-    log.note(piece.clone());
-    log.join(&Version::from_iter([(
-        Origin::new(owner().region, Epoch(1)),
-        Time(2),
-    )]));
-    log.append(frame(0, 2));
-    assert!(5_000 < log.intake_bytes() && 5_000 < budget.used());
-    let mut taken = Vec::new();
-    log.take(|entry| taken.push(format!("{entry:?}")));
-    let wanted = [
-        format!("{:?}", Entry::Frame(&frame(0, 0))),
-        format!("{:?}", Entry::Intake(&piece)),
-        format!("{:?}", Entry::Intake(&intake(1))),
-        format!("{:?}", Entry::Frame(&frame(0, 2))),
-    ];
-    assert_eq!(taken, wanted);
-    assert!(log.intake_bytes() == 0 && budget.used() < 5_000);
-    log.take(|entry| panic!("{entry:?} again"));
-    let wanted = |_: &Frame| true;
-    assert_eq!(
-        log.read(Cursor(1), wanted),
-        Read::Frame(&frame(0, 2), Cursor(4))
-    );
-    drop(log);
-    assert_eq!(budget.used(), 0);
-}
-
 /// What the first build has written: its heads do not say what a log lacks.
 #[test]
 fn a_segment_of_the_first_format_is_read() {
@@ -416,6 +339,31 @@ fn a_segment_of_the_first_format_is_read() {
     assert!(recovered.damaged.is_empty() && recovered.torn.is_none());
     assert_eq!((frames, recovered.shards[0].first), (4, 4));
     assert_eq!(recovered.shards[0].lacks, Version::new());
+}
+
+#[test]
+fn a_head_is_made_one_of_another_region_in_the_format_that_it_has() {
+    let other = Region::new(9).expect("not 0");
+    for stored in [
+        &include_bytes!("../fixtures/segment-v1.log")[..],
+        include_bytes!("../fixtures/segment-v2.log"),
+    ] {
+        let stored = Bytes::from_static(stored);
+        let (head, length) = record::head_of_region(&stored, other).expect("it begins with one");
+        assert_eq!(head.len(), length);
+        let differing = stored.iter().zip(&head).filter(|(old, new)| old != new);
+        assert!(
+            differing.count() <= 1 + size_of::<u32>(),
+            "the region, and the checksum"
+        );
+        let (kind, body, _) = record::open(&head.into()).expect("a record");
+        let Ok(record::Record::Head(head)) = record::read((kind, body)) else {
+            panic!("it is no head");
+        };
+        assert_eq!(head.owner.region, other);
+        let frame = stored.slice(length..);
+        assert!(record::head_of_region(&frame, other).is_err());
+    }
 }
 
 /// What this build writes is what it wrote before.

@@ -162,10 +162,10 @@ fn a_disk_that_refuses_writes_has_no_more_of_other_regions_taken_than_may_wait()
         client.send("SET other v");
         let refused = client.until("never");
         assert!(refused.starts_with("-MISCONF Errors writing"), "{refused}");
-        assert_eq!(server.takes_frames(), takes_frames);
+        assert_eq!(server.takes_frames(0), takes_frames);
         disk.trouble(Trouble::default());
         wait_until(|| {
-            server.takes_frames() && Client::connect(address).ask("SET k v") == "+OK\r\n"
+            server.takes_frames(0) && Client::connect(address).ask("SET k v") == "+OK\r\n"
         });
     }
 }
@@ -339,6 +339,45 @@ fn only_a_life_that_has_served_leaves_a_log_that_the_next_serves_from_at_once() 
         let (server, _, _syncing) = node_on(&left, Fsync::EverySecond);
         assert!(is_filled(&server));
     }
+}
+
+/// What fills a life up may be torn off though the batch that it comes in has begun.
+#[test]
+fn a_life_is_not_taken_for_filled_without_what_has_filled_it() {
+    let disk = FaultyDisk::default();
+    let (server, _, _syncing) = node_on(&disk, Fsync::EverySecond);
+    for number in 0..40 {
+        let name = format!("k{number}");
+        let key = server.shards.seed().key(name.as_bytes());
+        server
+            .shards
+            .with(server.shards.index_of(key.slot), |shard| {
+                shard.transact(1, None, |txn| {
+                    txn.string_set(&key, b"filled", Attached::Nothing);
+                });
+            });
+    }
+    let before = disk.steps();
+    let durability = server.durability.get().unwrap();
+    durability.fill(&server.shards, Moment::now()).unwrap();
+    let mut unfilled = 0;
+    for steps in before..=disk.steps() {
+        for bytes in (0..3_000).step_by(100) {
+            let left = disk.after_crash(steps, |_| Fate::Torn(bytes));
+            let (server, _, _syncing) = node_on(&left, Fsync::EverySecond);
+            if server.durability.get().unwrap().is_filled() {
+                let keys = |index| server.shards.with(index, |shard| shard.len(1));
+                assert_eq!(
+                    (0..4).map(keys).sum::<usize>(),
+                    40,
+                    "{bytes} bytes of {steps}"
+                );
+            } else {
+                unfilled += 1;
+            }
+        }
+    }
+    assert!(0 < unfilled);
 }
 
 #[test]

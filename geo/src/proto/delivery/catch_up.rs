@@ -62,6 +62,11 @@ impl Delivery {
         self.catch_up.takes.take_if(|(other, _)| *other == from);
     }
 
+    /// No region's state is taken in any longer.
+    pub fn take_no_more(&mut self) {
+        self.catch_up.takes = None;
+    }
+
     /// Whether region `to` may be handed our state, as it asks now.
     pub(crate) fn may_give(&mut self, to: Region, now: Instant) -> bool {
         let other = self.catch_up.gives.filter(|&(other, _)| other != to);

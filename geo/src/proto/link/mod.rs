@@ -29,7 +29,7 @@ use crdt::{Frame, Origin, Region, Time};
 
 use super::delivery::{Offer, Refusal};
 use super::error::LinkError;
-use super::message::{Answer, Heartbeat, Hello, Message, Want};
+use super::message::{Answer, CATCH_UP_LEVEL, Heartbeat, Hello, Message, Want};
 use super::outbox::{Outbox, Which};
 use super::roster::Roster;
 use super::shards::Shards;
@@ -442,6 +442,11 @@ impl Link {
         self.stats.messages_sent += 1;
         self.stats.message_bytes_sent += bytes.len() as u64;
         Transmit::Control(bytes)
+    }
+
+    /// Whether what the peer's log no longer has can be had of it as state.
+    pub const fn catches_up(&self) -> bool {
+        CATCH_UP_LEVEL <= self.talk.level
     }
 
     /// Whether there has been no link for so long that its state is [`LinkState::Down`].
