@@ -6,12 +6,11 @@
 //!
 //! An increment says what its origin has added by then, so what it went on from has to be known;
 //! those who have that have folded or dropped it by now. It is looked for in the log, and in the
-//! snapshot.
+//! snapshots: while a region is away, the one before the log is kept.
 //!
 //! What the log there no longer had, because it was cut to its budget, is in a snapshot alone, as
 //! state: that is told, and not written again. Nor is what rests on ops that no region has, or an
-//! increment whose last one before was in neither of both as all have it: where a snapshot was made
-//! while the region was cut off, of a counter that it had raised since.
+//! increment of which it is not known what it went on from.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -174,7 +173,7 @@ fn write_one(server: &Server, folder: &Path, owner: &Owner) -> Result<Found, Asi
 }
 
 /// What increments went on from that nobody else has, by shard: the last of each thing before them
-/// that all have. Found in the log, or in the snapshot where that was made before.
+/// that all have. Found in the log, or in a snapshot that was made before.
 fn what_they_went_on_from(
     server: &Server,
     storage: &Disk,
@@ -196,7 +195,7 @@ fn what_they_went_on_from(
     each(Known::want)?;
     each(Known::note)?;
     if known.iter().any(Known::wants) {
-        snapshot::load(storage, owner, &mut |shard, piece| {
+        snapshot::load_all(storage, owner, &mut |shard, piece| {
             let (first, slots) = Shards::slots_of(shard, owner.shards);
             let end = |origin| closed_at(server, shard, origin);
             let mut state = State::new(*shards.seed(), first, slots, false);

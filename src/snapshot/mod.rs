@@ -8,7 +8,9 @@
 //! It counts when it is whole, synced, and everything that it shows is synced in the log: a fact
 //! whose op a crash has taken away would be one that nobody has issued. Only then are older
 //! snapshots removed, and segments before it, as far as no region needs them and the budget for
-//! those that do is used up.
+//! those that do is used up. While segments are kept for a region that is away, so is the snapshot
+//! before them: the others may come to do without this region, and what it then writes again goes
+//! on from there (`aside`).
 
 #[cfg(test)]
 mod crashes;
@@ -20,7 +22,7 @@ mod write;
 
 pub(crate) use format::{head_of_region, name};
 pub(crate) use read::newest;
-pub use read::{Loaded, SnapshotError, load};
+pub use read::{Loaded, SnapshotError, load, load_all};
 pub use write::Writing;
 
 use std::io;
@@ -247,7 +249,7 @@ impl Snapshots {
         synced.map_err(|why| io::Error::other(why.to_string()))?;
         let bytes = writing.finish()?;
         self.durability.journal().snapshot_is(segment);
-        write::remove_older(&*self.storage, segment)?;
+        write::remove_older(&*self.storage)?;
         Ok(bytes)
     }
 
@@ -255,6 +257,9 @@ impl Snapshots {
     pub fn cut(&self) {
         if let Err(error) = self.durability.cut(&self.shards, self.geo_bytes) {
             tracing::warn!(%error, "a segment of the log is not removed");
+        }
+        if let Err(error) = write::remove_older(&*self.storage) {
+            tracing::warn!(%error, "a snapshot is not removed");
         }
     }
 }

@@ -75,16 +75,36 @@ pub fn load(
     owner: &Owner,
     visit: &mut dyn FnMut(u16, &Piece) -> Result<(), crdt::DecodeError>,
 ) -> Result<Option<Loaded>, SnapshotError> {
+    let newest = whole(storage)?.pop();
+    newest
+        .map(|segment| load_one(storage, owner, segment, visit))
+        .transpose()
+}
+
+/// The same of all snapshots that there are, the oldest first.
+pub fn load_all(
+    storage: &dyn Storage,
+    owner: &Owner,
+    visit: &mut dyn FnMut(u16, &Piece) -> Result<(), crdt::DecodeError>,
+) -> Result<(), SnapshotError> {
+    for segment in whole(storage)? {
+        load_one(storage, owner, segment, visit)?;
+    }
+    Ok(())
+}
+
+/// The segments of the snapshots that are whole, in order. What is left of others is removed.
+fn whole(storage: &dyn Storage) -> Result<Vec<u64>, SnapshotError> {
     let attempt = |name: &str, error: io::Error| SnapshotError::Io {
         path: storage.path(name),
         error,
     };
     let names = storage.list(format::FOLDER);
     let names = names.map_err(|error| attempt(format::FOLDER, error))?;
-    let mut newest = None;
+    let mut whole = Vec::new();
     for name in &names {
         match format::kind_of(name) {
-            Kind::Whole(segment) => newest = newest.max(Some(segment)),
+            Kind::Whole(segment) => whole.push(segment),
             Kind::Part => {
                 let name = format!("{}/{name}", format::FOLDER);
                 storage
@@ -94,8 +114,19 @@ pub fn load(
             Kind::Other => {}
         }
     }
-    let Some(segment) = newest else {
-        return Ok(None);
+    whole.sort_unstable();
+    Ok(whole)
+}
+
+fn load_one(
+    storage: &dyn Storage,
+    owner: &Owner,
+    segment: u64,
+    visit: &mut dyn FnMut(u16, &Piece) -> Result<(), crdt::DecodeError>,
+) -> Result<Loaded, SnapshotError> {
+    let attempt = |name: &str, error: io::Error| SnapshotError::Io {
+        path: storage.path(name),
+        error,
     };
     let name = format::name(segment);
     let file = storage.open(&name).map_err(|error| attempt(&name, error))?;
@@ -118,11 +149,11 @@ pub fn load(
         };
         let record = record.map_err(|error| reading.bad(offset, &explain(error)))?;
         if reading.take(offset, record, visit)? {
-            return Ok(Some(Loaded {
+            return Ok(Loaded {
                 segment,
                 bytes,
                 pieces: reading.pieces.unwrap_or_default(),
-            }));
+            });
         }
     }
 }

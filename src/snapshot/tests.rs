@@ -262,3 +262,33 @@ fn the_stored_records_are_read_and_written_alike() {
     }
     assert!(stored.is_empty());
 }
+
+/// A region that is away may be done without, and what this one then writes again goes on from what
+/// all have.
+#[test]
+fn while_the_log_is_kept_for_a_region_that_is_away_so_is_the_snapshot_before_it() {
+    let disk = FaultyDisk::default();
+    let make = |name: String| drop(disk.create(&name).expect("it can be made"));
+    for segment in [3, 5, 7, 9] {
+        make(name(segment));
+    }
+    let left = || {
+        write::remove_older(&disk).expect("they can be removed");
+        let mut names = disk.list(format::FOLDER).expect("it can be listed");
+        names.sort();
+        names
+    };
+    let left_name = |segment| {
+        let name = name(segment);
+        name.rsplit('/').next().expect("a name").to_owned()
+    };
+    for number in 6..=9 {
+        make(crate::oplog::segment::name(number));
+    }
+    assert_eq!(left(), [left_name(5), left_name(9)]);
+    for number in 6..9 {
+        disk.remove(&crate::oplog::segment::name(number))
+            .expect("it is there");
+    }
+    assert_eq!(left(), [left_name(9)]);
+}

@@ -8,6 +8,7 @@ use crdt::Cursor;
 use super::format::{self, Record};
 use crate::limits;
 use crate::oplog::record::Owner;
+use crate::oplog::segment;
 use crate::oplog::storage::{Storage, Stored};
 use crate::shard::Shard;
 use crate::shards::Shards;
@@ -157,14 +158,28 @@ fn takes_in(index: usize) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
-/// Removes the snapshots that are older than this one.
-pub(super) fn remove_older(storage: &dyn Storage, segment: u64) -> io::Result<()> {
-    for name in storage.list(format::FOLDER)? {
-        if let format::Kind::Whole(number) = format::kind_of(&name)
-            && number < segment
-        {
-            storage.remove(&format::name(number))?;
-        }
+/// Removes the snapshots that are neither the newest nor the one before the log: while a region is
+/// away the log has what it has not kept, and with the snapshot before that it is known what those
+/// ops went on from.
+pub(super) fn remove_older(storage: &dyn Storage) -> io::Result<()> {
+    let names = storage.list(format::FOLDER)?;
+    let whole = names.iter().filter_map(|name| match format::kind_of(name) {
+        format::Kind::Whole(number) => Some(number),
+        format::Kind::Part | format::Kind::Other => None,
+    });
+    let mut whole: Vec<u64> = whole.collect();
+    whole.sort_unstable();
+    let newest = whole.pop();
+    let log = storage.list(segment::FOLDER)?;
+    let first = log.iter().filter_map(|name| segment::number(name)).min();
+    let before_log = |number: &u64| first.is_some_and(|first| *number <= first);
+    // Where the newest is the one before the log, no other is.
+    let kept = match newest {
+        Some(newest) if before_log(&newest) => None,
+        _ => whole.iter().copied().rfind(before_log),
+    };
+    for number in whole.into_iter().filter(|number| Some(*number) != kept) {
+        storage.remove(&format::name(number))?;
     }
     Ok(())
 }

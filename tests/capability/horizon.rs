@@ -203,8 +203,8 @@ fn one_that_is_back_is_filled_up_by_state_where_logs_were_cut_without_it() {
     check_filled_up_by_state(false);
 }
 
-/// What all have of counters is then in a snapshot alone of what was put aside, and folded or
-/// dropped elsewhere.
+/// What all have of counters is then in the older of two snapshots alone of what was put aside, and
+/// folded or dropped elsewhere.
 #[test]
 fn nor_are_increments_lost_whose_beginnings_the_log_does_not_have() {
     check_filled_up_by_state(true);
@@ -266,6 +266,10 @@ fn check_filled_up_by_state(saves_before: bool) {
     server.0.cut(1, 3);
     server.0.cut(2, 3);
     assert_eq!(raise(&mut three, "2"), ["3", "3", "3"]);
+    if saves_before {
+        // That is in the snapshot with what all have, and is not told from it there.
+        save_twice(&mut three);
+    }
     assert_eq!(raise(&mut three, "8"), ["11", "11", "11"]);
     assert_eq!(three.run(&["SET", "apart", "v"]).error(), None);
     wait_excluded(&server, &mut [&mut one, &mut two]);
@@ -299,8 +303,9 @@ fn check_filled_up_by_state(saves_before: bool) {
         let found = counters(&mut server.0.client(at));
         assert!(has_all, "region {at}: {found:?} {}", server.0.log());
     }
-    let caught_up = info(&mut server.0.client(3), "region_one");
-    assert!(!caught_up.contains("caught_up_shards=0,"), "{caught_up}");
+    let rows = ["region_one", "region_two"].map(|name| info(&mut server.0.client(3), name));
+    let is_idle = |row: &String| row.contains("caught_up_shards=0,");
+    assert!(!rows.iter().all(is_idle), "{rows:?}");
     wait_same(&server.0);
     for at in 1..=3 {
         wait_drained(&server, at);
