@@ -128,7 +128,7 @@ fn write_one(server: &Server, folder: &Path, owner: &Owner) -> Result<Found, Asi
     };
     let before = late();
     let mut found = Found::default();
-    recover(&storage, owner, 0, &mut |what| match what {
+    let recovered = recover(&storage, owner, 0, &mut |what| match what {
         Replay::From(shard, stretch) => {
             let own = stretch.ends.iter();
             let mut own = own.filter(|(origin, _)| origin.region == owner.region);
@@ -146,6 +146,8 @@ fn write_one(server: &Server, folder: &Path, owner: &Owner) -> Result<Found, Asi
         // What came from others they have.
         Replay::Intake(..) => {}
     })?;
+    // Of these nothing is taken that comes after the damage.
+    found.gaps += recovered.damaged.len();
     for index in 0..shards.count() {
         shards.with(index, |shard| {
             shard.know(Known::default());

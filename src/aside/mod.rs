@@ -28,7 +28,7 @@ const PREFIX: &str = "excluded-";
 /// One into which things are being moved.
 const PART: &str = "excluded.part";
 /// What is moved. Tokens, the lock and the record stay where they are.
-const MOVED: [&str; 3] = [segment::FOLDER, "snapshot", "restored"];
+const MOVED: [&str; 4] = [segment::FOLDER, "snapshot", "restored", "repair"];
 
 /// Why things cannot be put aside, or not be written again.
 #[derive(Debug, thiserror::Error)]
