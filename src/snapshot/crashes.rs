@@ -405,3 +405,11 @@ fn after_a_crash_at_any_step_a_start_shows_a_prefix_with_all_that_was_synced() {
         "{played} scripts, {looked} different things left by crashes"
     ));
 }
+
+/// The log before it is gone, so a start needs it.
+#[test]
+fn a_snapshot_stays_until_the_next_has_its_name() {
+    use Act::{Begin, Cut, Finish, Write};
+    let script = [Write, Begin, Finish, Cut, Write, Begin, Finish];
+    assert!(play(&script, &Looked::default()));
+}
