@@ -76,3 +76,10 @@ fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
     assert_eq!(b.state().deadline(&key), None);
     assert_eq!(a.state().digest(), b.state().digest());
 }
+
+/// What a disk did not take is in no log, but the node shows it: a start that holds what was in the
+/// log need not show the same.
+#[test]
+fn what_waits_for_a_disk_that_refuses_it_is_not_taken_for_held() {
+    super::run(268_570_126_855_728);
+}
