@@ -181,8 +181,9 @@ impl Replica {
         let holds = self.shard().holds().clone();
         let has_adopted = self.shard().has_adopted();
         self.has_adopted |= has_adopted;
-        if self.disk.is_none() && !self.held.includes(&holds) {
-            assert!(self.has_adopted, "it holds what nobody has handed out");
+        if (self.disk.is_none() || has_adopted) && !self.held.includes(&holds) {
+            assert!(has_adopted, "it holds what nobody has handed out");
+            self.unseen.join(&holds);
             self.held.join(&holds);
         }
     }
