@@ -34,8 +34,9 @@ pub(super) const SHARDS: u16 = 1_024;
 /// Bytes of the log in memory where nothing goes to disk: all of it.
 const UNBOUNDED: u64 = 1 << 30;
 
-/// What the model of a shard was where its state was handed out, by shard and version.
-pub(super) type Given = Rc<RefCell<BTreeMap<(u16, Vec<u8>), Model>>>;
+/// What the model of a shard was where its state was handed out, by shard and version; `None` where
+/// it knew nothing of some of it.
+pub(super) type Given = Rc<RefCell<BTreeMap<(u16, Vec<u8>), Option<Model>>>>;
 
 /// See the module.
 pub(super) struct Replica {
@@ -419,8 +420,7 @@ impl geo::testing::Replica for Replica {
             None => self.tally.count("catch-up: peer busy"),
             Some((version, _)) => {
                 let key = (self.number, encoded(version));
-                let model = self.has_adopted.then(Model::default);
-                let model = model.unwrap_or_else(|| self.model.clone());
+                let model = (!self.has_adopted).then(|| self.model.clone());
                 self.given.borrow_mut().insert(key, model);
             }
         }
@@ -458,7 +458,10 @@ impl geo::testing::Replica for Replica {
         let key = (self.number, encoded(first));
         let given = self.given.borrow().get(&key).cloned();
         let given = given.expect("what was handed out was noted");
-        self.model.merge(&self.held, &given, first);
+        match given {
+            Some(given) => self.model.merge(&self.held, &given, first),
+            None => self.has_adopted = true,
+        }
         self.held.join(first);
         self.shard().join(first, now_ms);
         self.tally.count("catch-up: done");
