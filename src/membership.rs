@@ -7,6 +7,7 @@
 //!
 //! Without a data directory the record is as lasting as everything else.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -172,14 +173,21 @@ impl Membership {
         (now.revision != known).then(|| (now.revision, now.roster.encode()))
     }
 
-    /// Takes note of what a peer has, to be taken in by [`Self::change`].
-    pub fn hear(&self, roster: &Roster) {
-        let is_news = self.known.lock().roster.clone().merge(roster);
-        if !is_news {
-            return;
+    /// Takes note of what a peer has, to be taken in by [`Self::change`]. Returns whom that lets
+    /// in, if it is news: they count from now on, for what the peer says next it says knowing of
+    /// them.
+    pub fn hear(&self, roster: &Roster) -> BTreeSet<Region> {
+        let mut all = self.known.lock().roster.clone();
+        if !all.merge(roster) {
+            return BTreeSet::new();
         }
-        self.heard.lock().merge(roster);
+        let mut heard = self.heard.lock();
+        heard.merge(roster);
+        all.merge(&heard);
         self.news.notify_one();
+        let mut let_in = all.let_in();
+        let_in.remove(&self.own.0);
+        let_in
     }
 
     /// Waits until there is something to take in.
@@ -476,7 +484,11 @@ mod tests {
         // What a peer has told is not forgotten meanwhile.
         let mut heard = Roster::new();
         heard.add(region(3), "three", "three:6390").expect("free");
-        members.hear(&heard);
+        let counts = members.hear(&heard);
+        assert!(
+            counts.contains(&region(3)),
+            "it holds things up from now on"
+        );
         disk.trouble(Trouble::default());
         let nothing = |_: &mut Roster| Ok::<_, MembershipError>(());
         members

@@ -109,8 +109,9 @@ fn what_a_region_is_known_to_have_held_is_waited_for() {
     net.run_for(5_000);
     net.restart(1);
     let mut refill = Refill::default();
-    assert!(net.run_until(2_000, |net| !net.ops(1, 0).is_empty()));
-    assert_eq!(look(&mut net, &mut refill, 1), Lack::Ops(region(2)));
+    let lacks_ops =
+        |net: &mut Net, refill: &mut Refill| look(net, refill, 1) == Lack::Ops(region(2));
+    assert!(net.run_until(2_000, |net| lacks_ops(net, &mut refill)));
     net.cut(1, 2);
     net.run_for(20_000);
     assert_eq!(look(&mut net, &mut refill, 1), Lack::Ops(region(2)));

@@ -355,6 +355,33 @@ fn a_forgotten_region_comes_back_under_a_new_epoch() {
     assert_eq!(net.ops(3, 0).len() + net.ops(3, 1).len(), 160);
 }
 
+/// It knows one region at first, which may have nothing itself: what the two hold is not all that
+/// there is, and others have closed its old epochs where these had ended.
+#[test]
+fn a_region_that_comes_back_closes_nothing_before_it_knows_all_regions() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    net.cut(1, 2);
+    net.cut(2, 3);
+    net.forget(1, 2);
+    net.run_for(5_000);
+    net.cut(1, 3);
+    net.restart(3);
+    net.rejoin(3, 2, 10);
+    net.heal();
+    net.cut(1, 2);
+    net.cut(1, 3);
+    net.run_for(1_000);
+    net.heal();
+    assert!(
+        net.run_until(10_000, |net| net.has_converged()),
+        "{}",
+        net.describe()
+    );
+    assert_eq!(net.ops(2, 0).len() + net.ops(2, 1).len(), 60);
+}
+
 #[test]
 fn a_restart_of_who_has_forgotten_a_region_changes_nothing() {
     for who in [1, 2] {

@@ -33,7 +33,12 @@ impl proto::Shards for Reached<'_> {
     }
 
     fn heard_roster(&mut self, roster: Roster) {
-        self.0.members.hear(&roster);
+        for region in self.0.members.hear(&roster) {
+            for index in 0..self.0.server.shards.count() {
+                let shards = &self.0.server.shards;
+                shards.with(index, |shard| shard.delivery().admit(region));
+            }
+        }
     }
 
     fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {

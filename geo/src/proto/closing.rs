@@ -108,11 +108,13 @@ impl Closing {
     }
 
     /// The origins of a region that other regions have closed, and where these end: for one that
-    /// has started with nothing, and may not hear for long from all that took part.
+    /// has started with nothing, and may not hear for long from all that took part. Of what was
+    /// closed an announcement that is older says nothing.
     pub(super) fn ends_elsewhere(&self, region: Region) -> Vec<(Epoch, BTreeMap<Origin, Time>)> {
         let of_region = self.floors.iter().filter(|((_, of), _)| *of == region);
         let ends = of_region.filter_map(|(key, &below)| {
-            let held = self.said.get(key)?.held.iter();
+            let said = self.said.get(key).filter(|said| below <= said.below)?;
+            let held = said.held.iter();
             let ends = held.filter(|(origin, _)| origin.epoch < below);
             Some((below, ends.collect()))
         });
@@ -145,7 +147,7 @@ impl Closing {
         let below = self.newest(region)?;
         let mut ends: BTreeMap<Origin, Time> = BTreeMap::new();
         for &member in members {
-            if !self.knew_all(member, members) {
+            if !self.knew_all(member) {
                 return None;
             }
             let said = self
@@ -160,11 +162,13 @@ impl Closing {
         Some((below, ends))
     }
 
-    /// Whether a member has last announced when it knew of every epoch of members that we know of.
-    fn knew_all(&self, member: Region, members: &BTreeSet<Region>) -> bool {
-        members.iter().all(|&region| {
+    /// Whether a member has last announced when it knew of every epoch that we know of, those of
+    /// regions included that take part no more: until it does without one it takes from it what
+    /// that holds of others.
+    fn knew_all(&self, member: Region) -> bool {
+        self.newest.iter().all(|(&region, &newest)| {
             let said = self.said.get(&(member, region)).map(|said| said.below);
-            self.newest(region) <= said
+            Some(newest) <= said
         })
     }
 

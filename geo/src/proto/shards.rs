@@ -65,7 +65,8 @@ pub trait Shards {
     /// is told here has been stored, and is acted upon.
     fn roster(&mut self, known: u64) -> Option<(u64, Vec<u8>)>;
 
-    /// Hands on the record that a peer has.
+    /// Hands on the record that a peer has. The regions that it lets in count from then on: what
+    /// follows was said by one that knew of them.
     fn heard_roster(&mut self, roster: Roster);
 
     /// Runs with what a shard knows of deliveries.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crdt::{Epoch, Region};
 
-use super::{Connection, Net, Node, Replica, region};
+use super::{Connection, LEVEL, Net, Node, Replica, region};
 use crate::proto::{Roster, Stage};
 
 /// A node's record of regions, as if it were on its disk.
@@ -50,6 +50,16 @@ impl Record {
     /// What is left of it after a crash.
     pub(super) fn kept(&self) -> Self {
         Self::new(self.roster.clone())
+    }
+
+    /// Takes note of what a peer has. Returns whom that lets in.
+    pub(super) fn hear(&mut self, roster: Roster) -> BTreeSet<Region> {
+        self.heard.push(roster);
+        let mut all = self.roster.clone();
+        self.heard.iter().for_each(|heard| {
+            all.merge(heard);
+        });
+        all.let_in()
     }
 
     pub(super) fn since(&self, known: u64) -> Option<(u64, Vec<u8>)> {
@@ -109,7 +119,8 @@ impl<R: Replica> Net<R> {
     }
 
     /// Has a region let a forgotten one back in, which then starts with nothing under this epoch.
-    pub fn rejoin(&mut self, at: u8, id: u8, epoch: u64) {
+    /// Returns what it had.
+    pub fn rejoin(&mut self, at: u8, id: u8, epoch: u64) -> Vec<R> {
         let node = self
             .nodes
             .get_mut(&region(at))
@@ -123,7 +134,48 @@ impl<R: Replica> Net<R> {
             .roster
             .note(region(id), &name(region(id)), &[], Stage::Joining);
         own.expect("a name of ours is one");
-        self.replace(id, Epoch(epoch), record);
+        self.replace(id, Epoch(epoch), record)
+    }
+
+    /// A region that has been let in and serves is a member from now on.
+    pub fn promote(&mut self, id: u8) {
+        let node = self.nodes.get_mut(&region(id));
+        let record = &mut node.expect("a region of the net").record;
+        let is_new = record.roster.promote(region(id), &name(region(id)));
+        record.revision += u64::from(is_new);
+    }
+
+    /// The regions that run, by id.
+    pub fn regions(&self) -> Vec<u8> {
+        self.nodes.keys().map(|region| region.id()).collect()
+    }
+
+    /// Those that a region has links with, who are refused included.
+    pub fn peers(&self, at: u8) -> Vec<u8> {
+        let node = self.nodes.get(&region(at)).expect("a region of the net");
+        node.links.keys().map(|region| region.id()).collect()
+    }
+
+    /// The level of features that a region's build knows.
+    pub fn level(&self, at: u8) -> u32 {
+        self.levels.get(&region(at)).copied().unwrap_or(LEVEL)
+    }
+
+    /// Whether a region is yet to be let in, by what it knows.
+    pub fn joins(&self, id: u8) -> bool {
+        self.stage(id, id) == Some(Stage::Joining)
+    }
+
+    /// How far one region is on its way in or out, by what another knows.
+    pub fn stage(&self, at: u8, id: u8) -> Option<Stage> {
+        let entry = self.roster(at).get(region(id), &name(region(id)));
+        entry.map(|entry| entry.stage)
+    }
+
+    /// Whether a region that is asked to let in another under an id refuses to.
+    pub fn refuses_id(&self, at: u8, id: u8) -> bool {
+        let mut roster = self.roster(at).clone();
+        roster.add(region(id), "other", "nowhere:1").is_err()
     }
 
     /// A region that was excluded starts with nothing, under this epoch, and knows where those are
@@ -146,8 +198,7 @@ impl<R: Replica> Net<R> {
 
     /// Whether a region has heard that it was forgotten.
     pub fn knows_that_it_is_forgotten(&self, id: u8) -> bool {
-        let entry = self.roster(id).get(region(id), &name(region(id)));
-        entry.is_some_and(|entry| entry.stage == Stage::Forgotten)
+        self.stage(id, id) == Some(Stage::Forgotten)
     }
 
     /// Whether a region that joins may write as soon as it holds what the others held.

@@ -34,7 +34,7 @@ pub use setup::{Mishaps, Setup, Traffic};
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 /// The level of features that nodes know.
-const LEVEL: u32 = 7;
+pub const LEVEL: u32 = 7;
 /// How soon a connection is tried again.
 const RECONNECT: Span = Span::from_ms(100);
 /// The lane that stands for the control stream.
@@ -145,7 +145,8 @@ impl<R: Replica> Net<R> {
         shards: Option<Vec<R>>,
     ) -> Node<R> {
         let setup = self.setup;
-        let members: BTreeSet<Region> = record.roster.ids();
+        let mut members: BTreeSet<Region> = record.roster.ids();
+        members.insert(own);
         let shards = shards.unwrap_or_else(|| {
             let config = setup.delivery(Origin::new(own, epoch), members.clone());
             let make = &mut self.make;
@@ -227,10 +228,11 @@ impl<R: Replica> Net<R> {
         self.put(own, node)
     }
 
-    /// A region comes up with nothing, under this epoch and with this record.
-    fn replace(&mut self, at: u8, epoch: Epoch, record: Record) {
-        let node = self.node(region(at), epoch, 0, record, None);
-        self.put(region(at), node);
+    /// A region comes up with nothing, under this epoch and with this record. Returns what it had.
+    fn replace(&mut self, at: u8, epoch: Epoch, record: Record) -> Vec<R> {
+        let skew_ms = self.nodes.get(&region(at)).map_or(0, |node| node.skew_ms);
+        let node = self.node(region(at), epoch, skew_ms, record, None);
+        self.put(region(at), node)
     }
 
     fn put(&mut self, own: Region, node: Node<R>) -> Vec<R> {
@@ -334,6 +336,15 @@ impl<R: Replica> Net<R> {
     pub fn now_ms(&self, at: u8) -> u64 {
         let node = self.nodes.get(&region(at)).expect("a region of the net");
         node.now_ms(self.now)
+    }
+
+    /// Runs with a region's shards, and the time.
+    pub fn with_shards<T>(&mut self, at: u8, run: impl FnOnce(Instant, &mut dyn Shards) -> T) -> T {
+        let now = self.now;
+        let node = self.nodes.get_mut(&region(at));
+        let node = node.expect("a region of the net");
+        let now_ms = node.now_ms(now);
+        run(now, &mut node.view(now_ms))
     }
 
     /// Runs with a region's link to a peer, its shards, and the time.
@@ -564,6 +575,15 @@ impl<R: Replica> Net<R> {
 }
 
 impl<R> Node<R> {
+    const fn view(&mut self, now_ms: u64) -> View<'_, R> {
+        View {
+            shards: self.shards.as_mut_slice(),
+            reach: &mut self.reach,
+            record: &mut self.record,
+            now_ms,
+        }
+    }
+
     fn now_ms(&self, now: Instant) -> u64 {
         (START_MS + now.0 / 1_000_000).saturating_add_signed(self.skew_ms)
     }

@@ -95,7 +95,13 @@ impl<R: Replica> Shards for View<'_, R> {
     }
 
     fn heard_roster(&mut self, roster: Roster) {
-        self.record.heard.push(roster);
+        for region in self.record.hear(roster) {
+            for shard in self.shards.iter_mut() {
+                shard.delivery(&mut |delivery| {
+                    delivery.admit(region);
+                });
+            }
+        }
     }
 
     fn delivery(&mut self, shard: u16, run: &mut dyn FnMut(&mut Delivery)) {

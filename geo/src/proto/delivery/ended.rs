@@ -21,7 +21,9 @@ impl Delivery {
         if !std::mem::take(&mut self.announced_is_old) {
             return;
         }
-        for (region, below) in self.closing.regions() {
+        for (region, newest) in self.closing.regions() {
+            // Others may have closed more than what we have heard of.
+            let below = newest.max(self.version.floor(region));
             let mut held = Version::new();
             // What waits will be applied: it counts as held. A region that starts with nothing
             // needs what was closed, too.
@@ -76,6 +78,7 @@ impl Delivery {
         }
         ends.retain(|origin, _| origin.epoch < floor);
         self.closing.close(ends);
+        self.announced_is_old = true;
         self.version.raise_floor(region, floor);
         self.deps.raise_floor(region, floor);
         self.generation += 1;

@@ -441,3 +441,47 @@ fn what_others_hold_of_an_excluded_region_is_taken_until_all_have_said() {
         "it has said nothing since it is back"
     );
 }
+
+/// Up to which epoch a region has closed another's origins can be ahead of what it has last
+/// announced of them: then that does not say where they ended.
+#[test]
+fn what_another_has_closed_ends_where_it_says_and_is_announced_like_that() {
+    let frame = Issuer::new(origin(3, 1)).frame(&[10], &[]);
+    let closed = |below, held: &[(Origin, u64)]| {
+        let mut heard = heartbeat(origin(2, 1), 0, 20, &[]);
+        heard.applied.raise_floor(region(3), Epoch(2));
+        heard.announced = vec![announcement(3, below, held)];
+        heard
+    };
+    let mut a = delivery(3, 1 << 20);
+    a.heard(closed(1, &[]), region(2), NOW_MS);
+    assert_eq!(a.offer(frame, region(2), NOW_MS), Offer::Ready);
+    assert_eq!(apply(&mut a), [10], "it is not taken for held");
+    assert_eq!(a.version().floor(region(3)), Epoch(0));
+
+    let held = [(origin(3, 1), 10)];
+    a.heard(closed(2, &held), region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(3)), Epoch(2));
+    let announced = a.heartbeat(at(900)).announced;
+    assert!(
+        announced.contains(&announcement(3, 2, &held)),
+        "{announced:?}"
+    );
+}
+
+/// Until a region does without another, it takes from that one what it holds of a third.
+#[test]
+fn what_was_announced_before_another_was_excluded_does_not_count() {
+    let mut a = delivery(4, 1 << 20);
+    a.heard(heartbeat(origin(4, 1), 0, 20, &[]), region(4), NOW_MS);
+    a.exclude(region(4), Epoch(2));
+    a.exclude(region(3), Epoch(1));
+    let mut heard = heartbeat(origin(2, 1), 0, 20, &[]);
+    let of = |about, below| announcement(about, below, &[]);
+    heard.announced = vec![of(1, 1), of(2, 1), of(4, 2)];
+    a.heard(heard.clone(), region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(4)), Epoch(0));
+    heard.announced.push(of(3, 1));
+    a.heard(heard, region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(4)), Epoch(2));
+}

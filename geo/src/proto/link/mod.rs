@@ -76,6 +76,10 @@ struct Conversation {
     /// What we have last relayed, by shard and region.
     relayed: BTreeMap<(u16, Region), Heartbeat>,
     wants: Vec<Want>,
+    /// What the peer has said of its shards in its hello. It counts from its first beat on, for
+    /// the record of regions comes before that: what is announced of ended origins is to be held
+    /// against all who must have announced.
+    greeting: Vec<Heartbeat>,
     /// Shards that have taken frames since we last spoke of them.
     dirty: BTreeSet<u16>,
     ack_at: Option<Instant>,
@@ -95,7 +99,7 @@ struct Conversation {
     turn: u16,
     ahead: ahead::Ahead,
     is_relays_turn: bool,
-    /// The level of features that the peer knows.
+    /// The level of features that both sides know.
     level: u32,
     /// The revision of our record of regions that the peer has been told.
     roster: u64,
@@ -535,7 +539,7 @@ impl Link {
             outboxes.extend(own.map(|own| Outbox::new(shard, own, bare)));
         }
         self.talk.outboxes = outboxes;
-        self.talk.level = hello.level;
+        self.talk.level = hello.level.min(self.config.level);
         self.phase = Phase::Up;
         self.live_at = Some(now);
         self.beat_at = now;
@@ -544,9 +548,7 @@ impl Link {
             reach.up(self.peer);
             self.talk.ups = reach.ups();
         });
-        for (shard, heartbeat) in (0..).zip(hello.shards) {
-            shards.heard(shard, heartbeat, self.peer);
-        }
+        self.talk.greeting = hello.shards;
         Ok(())
     }
 
@@ -565,6 +567,7 @@ impl Link {
         if let Some(now) = self.heard_at {
             self.talk.ahead.note(now, self.stats.clock_ahead_ms);
         }
+        self.take_greeting(shards);
         let mut listed = BTreeSet::new();
         for (shard, heartbeat) in news {
             listed.insert(shard);

@@ -198,6 +198,23 @@ impl Link {
         }
     }
 
+    /// Takes what the peer has said in its hello. It waits to hear that we know of it, and so may
+    /// others.
+    pub(super) fn take_greeting(&mut self, shards: &mut dyn Shards) {
+        let greeting = std::mem::take(&mut self.talk.greeting);
+        let Some(now) = self.heard_at.filter(|_| !greeting.is_empty()) else {
+            return;
+        };
+        for (shard, heartbeat) in (0..).zip(greeting) {
+            shards.heard(shard, heartbeat, self.peer);
+        }
+        self.beat_at = self.beat_at.min(now + ACK_DELAY);
+        shards.reach(&mut |reach| {
+            reach.up(self.peer);
+            self.talk.ups = reach.ups();
+        });
+    }
+
     /// The peer's log does not reach back to what we lack of these shards.
     pub(super) fn heard_behind(&mut self, behind: Vec<u16>, shards: &mut dyn Shards) {
         let count = shards.count();

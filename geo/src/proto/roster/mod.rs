@@ -168,6 +168,15 @@ impl Roster {
         self.current().map(|(id, _, _)| id).collect()
     }
 
+    /// Those of them that are let in: not such that join while another claims the id or the name.
+    pub fn let_in(&self) -> BTreeSet<Region> {
+        let is_let_in = |&(id, name, entry): &(Region, &str, &Entry)| {
+            entry.stage != Stage::Joining || self.clash(id, name).is_none()
+        };
+        let all = self.current().filter(is_let_in);
+        all.map(|(id, _, _)| id).collect()
+    }
+
     /// The entry of a region.
     pub fn get(&self, id: Region, name: &str) -> Option<&Entry> {
         self.entries.get(&(id, name.to_owned()))
