@@ -6,6 +6,7 @@ before. The servers take turns; each figure is the median of the rounds.
 
 import statistics
 import subprocess
+import tempfile
 
 from servers import Client, Meridian, Playground, Redis, cpu_s
 
@@ -82,7 +83,9 @@ def measure(rounds=3):
 
 def measure_attached(rounds=3):
     """SET at pipeline 32 with two remote regions attached, their processes not counted."""
-    alone, attached = Meridian(), Playground(regions=3)
+    # Both have a directory, as the nodes of a playground do.
+    folder = tempfile.TemporaryDirectory(prefix="meridian-bench-")
+    alone, attached = Meridian(["--dir", folder.name]), Playground(regions=3)
     try:
         results = {alone.name: [], attached.name: []}
         for server in (alone, attached):
@@ -100,6 +103,7 @@ def measure_attached(rounds=3):
     finally:
         alone.stop()
         attached.stop()
+        folder.cleanup()
 
 
 def row(what, unit, by_server, bar, at_most):

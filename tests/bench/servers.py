@@ -94,9 +94,9 @@ class Meridian:
 
     name = "meridian"
 
-    def __init__(self):
+    def __init__(self, flags=()):
         self.port = free_port()
-        self.process = subprocess.Popen([MERIDIAN, "serve", "--port", str(self.port), "--log", "warn"])
+        self.process = subprocess.Popen([MERIDIAN, "serve", "--port", str(self.port), "--log", "warn", *flags])
         self.pid = self.process.pid
         wait_for(lambda: connects(self.port), "meridian")
 
