@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crdt::{Epoch, Origin, Region, Seed, Time};
-use geo::testing::{Setup, region};
+use geo::testing::Setup;
 use meridian::clock::Moment;
 use meridian::durability::{Durability, Fsync, NotKept, Passing};
 use meridian::oplog::Budget;
@@ -44,6 +44,16 @@ pub(super) struct Build {
     pub(super) memory_bytes: u64,
     /// Bytes of segments that are kept for regions that lag.
     pub(super) geo_bytes: u64,
+}
+
+/// How a life begins.
+pub(super) struct Start {
+    /// Its epoch is not below this.
+    pub(super) least: Epoch,
+    /// The regions of the database, by the record that it finds.
+    pub(super) members: BTreeSet<Region>,
+    pub(super) chance: u64,
+    pub(super) now: Moment,
 }
 
 /// A write that was acknowledged.
@@ -80,20 +90,23 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Begins on what is there, under an epoch that is not below `least`.
+    /// Begins on what is there.
     pub(super) fn begin(
         storage: &FaultyDisk,
         build: &Build,
-        least: Epoch,
-        chance: u64,
-        now: Moment,
+        start: Start,
     ) -> Result<Self, StoreError> {
+        let Start {
+            least,
+            members,
+            chance,
+            now,
+        } = start;
         let storage = Arc::new(storage.clone());
         let store = Store::on(storage, build.owner.clone(), build.segment_bytes);
         let epoch = store.epoch(now)?.max(least);
         let origin = Origin::new(build.owner.region, epoch);
         let budget = Arc::new(Budget::new(build.memory_bytes));
-        let members: BTreeSet<Region> = (1..=build.setup.regions).map(region).collect();
         let shard = |number| {
             let config = build.setup.delivery(origin, members.clone());
             replica::shard(number, build.keys, chance, config, &budget, true)

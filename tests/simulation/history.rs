@@ -3,9 +3,9 @@
 //! A stamp names one op, for good: two ops of one stamp, of whatever lives, are a mistake. And what
 //! a node that has started should hold is what the ops come to of which it says that it has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{FactId, Frame, Op, Origin, Stamp, Version};
+use crdt::{FactId, Frame, Op, Origin, Stamp, Time, Version};
 
 use super::model::Model;
 
@@ -14,6 +14,8 @@ use super::model::Model;
 pub(super) struct History {
     /// By shard: the frames that ops came in.
     ops: BTreeMap<u16, BTreeMap<Stamp, Frame>>,
+    /// When an origin of a shard issued ops.
+    times: BTreeMap<(u16, Origin), BTreeSet<Time>>,
 }
 
 /// An op of a frame.
@@ -24,6 +26,9 @@ fn find(frame: &Frame, stamp: Stamp) -> Option<Op<'_>> {
 impl History {
     /// Takes note of the ops of a frame.
     pub(super) fn note(&mut self, frame: &Frame) {
+        let times = (frame.shard(), frame.origin());
+        let times = self.times.entry(times).or_default();
+        times.extend(frame.iter().map(|op| op.stamp.time));
         let ops = self.ops.entry(frame.shard()).or_default();
         for op in frame {
             let known = ops.entry(op.stamp).or_insert_with(|| frame.clone());
@@ -37,6 +42,13 @@ impl History {
                 op.stamp
             );
         }
+    }
+
+    /// When an origin of a shard issued its last op up to some time.
+    pub(super) fn last_up_to(&self, number: u16, origin: Origin, time: Time) -> Time {
+        let times = self.times.get(&(number, origin));
+        let last = times.and_then(|times| times.range(..=time).next_back());
+        last.copied().unwrap_or_default()
     }
 
     /// The frames of an origin of a shard, in order, and none that is held by another.

@@ -25,6 +25,7 @@ mod model;
 mod rare;
 mod regressions;
 mod replica;
+mod room;
 mod tally;
 mod world;
 

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crdt::{Cursor, Epoch, FactId, Frame, Kind, Origin, Region, Seed, Span, State, Time, Version};
+use crdt::{
+    Cursor, Epoch, FactId, Frame, Kind, Origin, Region, Seed, Span, Stamp, State, Time, Version,
+};
 use geo::proto::{
     Compared, Delivery, DeliveryConfig, Heartbeat, Merged, Next, Offer, Refusal, SpanSum,
 };
@@ -25,6 +27,7 @@ use super::history::History;
 use super::model::look::Look;
 use super::model::{Model, Place};
 use super::rare;
+use super::room::Room;
 use super::tally::Tally;
 
 /// Shards that the simulated database has; only the first few are used. Many, so that each has few
@@ -49,12 +52,16 @@ pub(super) struct Replica {
     /// What links read of that, and what is looked at here.
     sent: Backlog,
     seen: Backlog,
+    /// How its memory is limited, if it is.
+    room: Option<Room>,
     /// Up to where the log was looked at.
     cursor: u64,
     /// The last op in the log of each origin that ever was.
     held: Version,
     /// Up to here ops came as state that may be in the log, too, in what could not be looked at.
     unseen: Version,
+    /// What was stable when all that was applied had been looked at.
+    stable: Version,
     /// What it has told the others that it keeps.
     pub(super) told: BTreeMap<Origin, Time>,
     history: Rc<RefCell<History>>,
@@ -127,9 +134,11 @@ impl Replica {
             disk,
             sent: Backlog::default(),
             seen: Backlog::default(),
+            room: None,
             cursor: 0,
             held: Version::new(),
             unseen: Version::new(),
+            stable: Version::new(),
             told: BTreeMap::new(),
             history,
             given: Given::default(),
@@ -170,7 +179,12 @@ impl Replica {
                     self.look_at_adopted();
                     let applied = self.shard().delivery().applied_ops();
                     let mut applied = applied.iter();
-                    return applied.all(|(origin, time)| time <= self.held.get(origin));
+                    let is_all = applied.all(|(origin, time)| time <= self.held.get(origin));
+                    if is_all {
+                        let stable = self.shard().delivery().stable().clone();
+                        self.stable = stable;
+                    }
+                    return is_all;
                 }
                 Next::Behind => panic!("the log has dropped what nobody has looked at"),
             }
@@ -210,6 +224,7 @@ impl Replica {
             }
             let mut seen = Version::clone(&op.deps);
             seen.advance(origin, op.stamp.time);
+            self.check_has_seen(op.stamp, &seen);
             for (index, effect) in (0..).zip(op.effects()) {
                 let id = FactId {
                     stamp: op.stamp,
@@ -221,6 +236,24 @@ impl Replica {
         }
     }
 
+    /// Nothing can arrive any more that has not seen what is stable.
+    fn check_has_seen(&self, stamp: Stamp, seen: &Version) {
+        let history = self.history.borrow();
+        for (origin, time) in self.stable.iter() {
+            let last = history.last_up_to(self.number, origin, time);
+            assert!(
+                last <= seen.get(origin),
+                "{stamp} is applied in region {}, and has not seen what was stable there of {origin}",
+                self.shard().origin().region
+            );
+        }
+    }
+
+    /// What every region has, as far as this one knows, and nothing can arrive that has not seen.
+    pub(super) fn stable(&self) -> Version {
+        self.shard().delivery().stable().clone()
+    }
+
     fn floor(&self, region: Region) -> Epoch {
         self.shard().version().floor(region)
     }
@@ -229,6 +262,24 @@ impl Replica {
     pub(super) fn held(&mut self) -> &Version {
         self.observe();
         &self.held
+    }
+
+    /// Its memory is limited from now on, or is not.
+    pub(super) fn set_room(&mut self, room: Option<Room>, now_ms: u64) {
+        if self.room != room {
+            self.room = room;
+            self.shard().note_uses_as(Room::noted(room), now_ms);
+        }
+    }
+
+    /// Evicts keys where memory is short. Returns whether it still is.
+    pub(super) fn make_room(&mut self, now_ms: u64) -> bool {
+        let Some(room) = self.room else {
+            return false;
+        };
+        let evicted = room.evict(&mut self.shard(), now_ms);
+        self.tally.add("memory: key evicted", evicted);
+        room.is_short(&self.shard())
     }
 
     /// What readers see of some keys.
@@ -375,6 +426,13 @@ impl geo::testing::Replica for Replica {
 
     fn offer(&mut self, frame: Frame, from: Region, now_ms: u64) -> Offer {
         let owner = frame.origin().region;
+        if self
+            .room
+            .is_some_and(|room| !room.takes_frames(&self.shard()))
+        {
+            self.tally.count("memory: frame left with its sender");
+            return Offer::Full;
+        }
         let answer = self.shard().offer(frame, from, now_ms);
         if let Some(disk) = &self.disk {
             disk.nudge();

@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
-use crdt::{Epoch, Seed, Time};
-use geo::testing::{Setup, region};
+use crdt::{Epoch, Time};
+use geo::testing::region;
 use meridian::clock::Moment;
 use meridian::durability::Fsync;
 use meridian::oplog::faulty::{Fate, FaultyDisk, Trouble};
@@ -19,7 +19,7 @@ use crate::disk::{Ack, Build, Disk, Life, SYNCED_AFTER_NS};
 
 impl World {
     /// Some seeds have all regions on disk, some none, some a few.
-    pub(super) fn install_disks(&mut self, keys: Seed, setup: Setup) {
+    pub(super) fn install_disks(&mut self) {
         let kind = self.random.u32(0..10);
         self.cuts_logs = (2..5).contains(&kind);
         for at in 1..=REGIONS {
@@ -28,42 +28,46 @@ impl World {
                 2..7 => true,
                 _ => self.random.bool(),
             };
-            if !has_disk {
-                continue;
+            if has_disk {
+                self.give_disk(at, Epoch(0));
             }
-            let owner = Owner {
-                database: "simulation".to_owned(),
-                region: region(at),
-                shards: NUMBERS,
-            };
-            let fsync = [Fsync::Always, Fsync::EverySecond, Fsync::No];
-            let build = Rc::new(Build {
-                owner,
-                setup,
-                keys,
-                fsync: fsync[self.random.usize(0..3)],
-                segment_bytes: [600, 6_000, 1 << 20][self.random.usize(0..3)],
-                piece_bytes: [100, 32 << 10][self.random.usize(0..2)],
-                memory_bytes: [1_000, 1 << 30][self.random.usize(0..2)],
-                geo_bytes: self.log_bytes.unwrap_or(u64::MAX),
-            });
-            let storage = FaultyDisk::default();
-            let life = self.begin(at, &storage, &build, Epoch(0));
-            let disk = Disk {
-                storage: storage.clone(),
-                build,
-                life,
-                acks: Vec::new(),
-                above: vec![Time::ZERO; NUMBERS.into()],
-                sync_fails_ns: None,
-                trouble_until_ns: u64::MAX,
-                power_until_ns: u64::MAX,
-                copies: Vec::new(),
-            };
-            self.disks.insert(at, disk);
-            let life = self.begin_again(at, &storage);
-            self.install(at, storage, life, &Dead::forgotten());
         }
+    }
+
+    /// A node goes on with a disk that is empty, under an epoch that is not below this.
+    pub(super) fn give_disk(&mut self, at: u8, least: Epoch) {
+        let owner = Owner {
+            database: "simulation".to_owned(),
+            region: region(at),
+            shards: NUMBERS,
+        };
+        let fsync = [Fsync::Always, Fsync::EverySecond, Fsync::No];
+        let build = Rc::new(Build {
+            owner,
+            setup: self.setup,
+            keys: self.keys,
+            fsync: fsync[self.random.usize(0..3)],
+            segment_bytes: [600, 6_000, 1 << 20][self.random.usize(0..3)],
+            piece_bytes: [100, 32 << 10][self.random.usize(0..2)],
+            memory_bytes: [1_000, 1 << 30][self.random.usize(0..2)],
+            geo_bytes: self.log_bytes.unwrap_or(u64::MAX),
+        });
+        let storage = FaultyDisk::default();
+        let life = self.begin(at, &storage, &build, least);
+        let disk = Disk {
+            storage: storage.clone(),
+            build,
+            life,
+            acks: Vec::new(),
+            above: vec![Time::ZERO; NUMBERS.into()],
+            sync_fails_ns: None,
+            trouble_until_ns: u64::MAX,
+            power_until_ns: u64::MAX,
+            copies: Vec::new(),
+        };
+        self.disks.insert(at, disk);
+        let life = self.begin_again(at, &storage);
+        self.install(at, storage, life, &Dead::forgotten());
     }
 
     pub(super) fn moment(&self, at: u8) -> Moment {
@@ -140,7 +144,7 @@ impl World {
 
     /// Lets all nodes do what is due on their disks.
     pub(super) fn tick_disks(&mut self) {
-        for at in 1..=REGIONS {
+        for at in self.running() {
             if self.disks.contains_key(&at) {
                 self.tick(at);
             }

@@ -6,7 +6,7 @@ use crdt::{Origin, Region};
 use geo::proto::{Lack, Refill};
 use geo::testing::region;
 
-use super::{NUMBERS, REGIONS, World};
+use super::{NUMBERS, World};
 
 /// A life of a shard that has ended.
 pub(super) struct Grave {
@@ -19,8 +19,10 @@ pub(super) struct Grave {
 impl World {
     pub(super) fn fault(&mut self) {
         self.faults += 1;
-        let (at, other) = (self.any_region(), self.random.u8(1..REGIONS));
-        let other = (at - 1 + other) % REGIONS + 1;
+        let at = self.any_region();
+        let others: Vec<u8> = self.running();
+        let others: Vec<u8> = others.into_iter().filter(|&other| other != at).collect();
+        let other = others[self.random.usize(0..others.len())];
         let what = match self.random.u32(0..24) {
             0..2 => {
                 self.net.cut(at, other);
@@ -31,8 +33,7 @@ impl World {
                 "cut: one way only"
             }
             4 | 5 => {
-                let others = (1..=REGIONS).filter(|&other| other != at);
-                others.for_each(|other| self.net.cut(at, other));
+                self.cut_off(at, &others);
                 "cut: a region alone"
             }
             10..13 => self.restart(at),
@@ -58,6 +59,13 @@ impl World {
         self.note(what.as_bytes());
     }
 
+    /// Nothing gets through any more between a region and others.
+    pub(super) fn cut_off(&mut self, at: u8, others: &[u8]) {
+        for &other in others {
+            self.net.cut(at, other);
+        }
+    }
+
     /// A node ends, in one way or another, and starts again with what is left.
     fn restart(&mut self, at: u8) -> &'static str {
         if self.disks.contains_key(&at) {
@@ -77,10 +85,13 @@ impl World {
 
     /// Notes that a life of a region has ended, and what it had issued.
     pub(super) fn bury(&mut self, at: u8) {
+        self.upgrade(at);
         self.since_restart = 0;
         self.restarts += 1;
         self.born.insert(at, self.restarts);
         self.refills.insert(at, Refill::default());
+        let what = "members: restart of one that joins";
+        self.tally.add(what, self.net.joins(at).into());
         for number in 0..NUMBERS {
             let (replica, _) = self.net.shard(at, number);
             replica.observe();
@@ -101,34 +112,30 @@ impl World {
     /// Whether a region serves clients: the rule of a node, but for one that reaches nobody who
     /// serves. After a while that begins alone, and what it writes then can differ for good.
     pub(super) fn serves(&mut self, at: u8) -> bool {
+        if self.net.knows_that_it_is_forgotten(at) {
+            return false;
+        }
         let Some(mut refill) = self.refills.remove(&at) else {
             return true;
         };
-        let other = at % REGIONS + 1;
-        let others = (1..=REGIONS).filter(|&other| other != at);
-        let serving: Vec<Region> = others
-            .filter(|other| !self.refills.contains_key(other))
-            .map(region)
-            .collect();
-        let (lack, lost) = self.net.with_link(at, other, |_, now, shards| {
-            let mut lost = BTreeSet::new();
-            shards.reach(&mut |reach| lost.extend(reach.lost(now)));
-            if serving.iter().all(|region| lost.contains(region)) {
-                lost.clear();
-            }
-            (refill.look_without(lost.clone(), shards), lost)
+        let joins = self.net.joins(at);
+        let lost = self.lost_to(at, joins);
+        let may = !joins || self.net.is_confirmed(at);
+        let has_all = self.net.with_shards(at, |_, shards| {
+            may && refill.look_without(lost.clone(), shards) == Lack::Nothing
         });
-        if lack != Lack::Nothing {
-            self.refills.insert(at, refill);
-            return false;
-        }
-        match self.fill(at) {
+        let is_filled = if has_all { self.fill(at) } else { Some(false) };
+        match is_filled {
             Some(true) => {}
             Some(false) => {
                 self.refills.insert(at, refill);
                 return false;
             }
             None => return false,
+        }
+        if joins {
+            self.begin_to_serve(at);
+            return true;
         }
         self.tally.count(if lost.is_empty() {
             "refill: all regions gave their word"
@@ -138,16 +145,40 @@ impl World {
         true
     }
 
+    /// The regions that one which starts does not wait for.
+    fn lost_to(&mut self, at: u8, joins: bool) -> BTreeSet<Region> {
+        let mut lost = BTreeSet::new();
+        if joins {
+            // All know of it by now, so none can do without: it may have collected what it lacks.
+            return lost;
+        }
+        let members = self.net.roster(at).ids();
+        let running = self.running().into_iter();
+        let serving = running.filter(|other| !self.refills.contains_key(other) && *other != at);
+        let serving = serving.map(region).filter(|other| members.contains(other));
+        let serving: Vec<Region> = serving.collect();
+        self.net.with_shards(at, |now, shards| {
+            shards.reach(&mut |reach| lost.extend(reach.lost(now)));
+        });
+        if serving.iter().all(|region| lost.contains(region)) {
+            lost.clear();
+        }
+        lost
+    }
+
     /// What a crashed shard had written turns up in a region: from its disk after its origin was
     /// closed there, or before, as what was still under way to this life of the region.
     fn bring_back(&mut self, at: u8) -> &'static str {
         let born = self.born.get(&at).copied().unwrap_or_default();
+        let members = self.net.roster(at).ids();
         let mut graves = self.graves.iter();
         let last = graves.rfind(|grave| grave.origin.region != region(at));
         // The last to crash, or any before.
         let any = self.random.usize(..).checked_rem(self.graves.len());
         let any = any.map(|any| &self.graves[any]);
         let grave = if self.random.bool() { last } else { any };
+        // Who does not know a region, or has forgotten it, has no link to it.
+        let grave = grave.filter(|grave| members.contains(&grave.origin.region));
         if let Some(grave) = grave {
             let (replica, now_ms) = self.net.shard(at, grave.number);
             let (from, below) = (grave.origin.region, grave.origin.epoch);

@@ -1,8 +1,10 @@
 //! What must hold meanwhile, and in the end.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crdt::Version;
 
-use super::{NUMBERS, PATIENCE_MS, REGIONS, TIDY_EVERY_MS, World};
+use super::{NUMBERS, PATIENCE_MS, TIDY_EVERY_MS, World};
 use crate::model::look::Look;
 use crate::replica::{Replica, looks};
 
@@ -14,7 +16,7 @@ impl World {
     pub(super) fn check_equal_versions(&mut self, number: u16) {
         let names = &self.names[usize::from(number)];
         let mut all = Vec::new();
-        for at in 1..=REGIONS {
+        for at in self.running() {
             let (replica, _) = self.net.shard(at, number);
             if replica.observe() && !replica.shard().is_ahead() {
                 all.push((at, replica.held().clone()));
@@ -29,56 +31,83 @@ impl World {
         }
     }
 
-    /// Everything that any region holds of a shard.
-    fn held_anywhere(&mut self, number: u16) -> Version {
+    /// All shards of all regions.
+    fn replicas(&self) -> Vec<(u8, u16)> {
+        let all = self.running().into_iter();
+        all.flat_map(|at| (0..NUMBERS).map(move |number| (at, number)))
+            .collect()
+    }
+
+    /// Everything that any of some regions holds of a shard.
+    pub(super) fn held_anywhere(&mut self, regions: &[u8], number: u16) -> Version {
         let mut all = Version::new();
-        for at in 1..=REGIONS {
+        for &at in regions {
             all.join(self.net.shard(at, number).0.held());
         }
         all
     }
 
-    /// Nothing goes wrong any more, and clients stop: all regions end up level, with nothing left
-    /// to settle and nothing lost that any of them held.
+    /// Nothing goes wrong any more, and clients stop: the regions that take part end up level, with
+    /// nothing left to settle and nothing lost that any of them held. Those that have forgotten the
+    /// rest, and go on apart, do so among themselves.
     pub(crate) fn finish(&mut self) {
+        self.end_changes();
+        self.rooms.clear();
+        self.limit_memory();
         self.net.heal();
         // A node whose disk has failed ends by it, with what it alone held and could not write.
         self.mend_disks();
-        let held: Vec<Version> = (0..NUMBERS)
-            .map(|number| self.held_anywhere(number))
-            .collect();
+        let mut held = BTreeMap::new();
+        for (at, number) in self.replicas() {
+            held.insert((at, number), self.net.shard(at, number).0.held().clone());
+        }
+        let groups = self.groups();
         for number in 0..NUMBERS {
             // What comes after a lost frame shows that it is missing.
-            for at in 1..=REGIONS {
-                self.wait_for(|world| world.serves(at));
+            for &at in groups.iter().flatten() {
+                self.wait_for("it serves", |world| world.serves(at));
                 let name = String::from_utf8_lossy(&self.names[usize::from(number)][0]);
                 let last = format!("SET {name} {at}");
                 self.send(at, number, &[last]);
             }
         }
-        self.wait_for(Self::is_level);
-        for (number, held) in (0..).zip(held) {
-            self.check_equal_versions(number);
-            self.check_end(number, &held);
+        for group in &groups {
+            self.wait_for("all are level", |world| world.is_level(group));
         }
-        self.check_disks();
+        for number in 0..NUMBERS {
+            self.check_equal_versions(number);
+            for group in &groups {
+                let mut of_group = Version::new();
+                for &at in group {
+                    of_group.join(&held[&(at, number)]);
+                }
+                self.check_end(group, number, &of_group);
+            }
+        }
+        self.check_members(&groups);
+        // Of what others do not wait for, some may still be on its way to the disk.
+        for group in &groups {
+            self.check_disks(group);
+        }
         self.count_the_rest();
     }
 
-    pub(super) fn wait_for(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
+    /// Lets time pass until something holds.
+    pub(super) fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let mut waited_ms = 0;
         while !holds(self) {
-            assert!(waited_ms < PATIENCE_MS, "not level:\n{}", self.describe());
+            let is_late = PATIENCE_MS <= waited_ms;
+            assert!(!is_late, "not in a minute: {what}\n{}", self.describe());
             self.pass(TIDY_EVERY_MS);
             waited_ms += TIDY_EVERY_MS;
         }
     }
 
-    /// Whether all regions hold the same, know so, and have nothing left to do.
-    fn is_level(&mut self) -> bool {
+    /// Whether some regions hold the same, know so, and have nothing left to do.
+    fn is_level(&mut self, regions: &[u8]) -> bool {
         (0..NUMBERS).all(|number| {
-            let all = self.held_anywhere(number);
-            (1..=REGIONS).all(|at| {
+            let all = self.held_anywhere(regions, number);
+            regions.iter().all(|&at| {
                 let (replica, now_ms) = self.net.shard(at, number);
                 if *replica.held() != all {
                     return false;
@@ -95,9 +124,9 @@ impl World {
         })
     }
 
-    fn check_end(&mut self, number: u16, held: &Version) {
+    fn check_end(&mut self, regions: &[u8], number: u16, held: &Version) {
         let names = self.names[usize::from(number)].clone();
-        for at in 1..=REGIONS {
+        for &at in regions {
             let (replica, now_ms) = self.net.shard(at, number);
             let has = replica.held();
             for (origin, time) in held.iter() {
@@ -129,8 +158,14 @@ impl World {
     }
 
     fn count_the_rest(&mut self) {
+        let running = self.running();
+        let levels: BTreeSet<u32> = running.iter().map(|&at| self.net.level(at)).collect();
+        self.tally.add(
+            "builds: of several levels to the end",
+            (1 < levels.len()).into(),
+        );
         for number in 0..NUMBERS {
-            let held = self.held_anywhere(number);
+            let held = self.held_anywhere(&running, number);
             let graves = self.graves.iter().filter(|grave| grave.number == number);
             let history = self.history.borrow();
             let lost = graves.flat_map(|grave| history.of(number, grave.origin));
@@ -138,7 +173,7 @@ impl World {
             let ops = lost.map(|frame| u64::from(frame.ops())).sum();
             drop(history);
             self.tally.add("origin: op lost with its node", ops);
-            for at in 1..=REGIONS {
+            for &at in &running {
                 let tally = self.net.shard(at, number).0.tally.clone();
                 self.tally.join(&tally);
             }
@@ -152,10 +187,10 @@ impl World {
     }
 
     /// What every shard holds, for a person who wants to know why they differ.
-    fn describe(&mut self) -> String {
+    pub(super) fn describe(&mut self) -> String {
         let mut lines = Vec::new();
         for number in 0..NUMBERS {
-            for at in 1..=REGIONS {
+            for at in self.running() {
                 let (replica, now_ms) = self.net.shard(at, number);
                 let held = replica.held().clone();
                 let mut shard = replica.shard();
@@ -169,6 +204,10 @@ impl World {
                     delivery.stable(),
                 ));
             }
+        }
+        lines.push(format!("{:?}", self.members));
+        for at in self.running() {
+            lines.push(format!("region {at} knows {:?}", self.net.roster(at)));
         }
         lines.join("\n")
     }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use crdt::{Epoch, Origin, Time, Version};
 use geo::proto::Refill;
+use geo::testing::region;
 use meridian::durability::Fsync;
 use meridian::oplog::faulty::{Fate, FaultyDisk};
 
 use super::laws::{Seen, seen};
 use super::losses::remove_snapshots;
-use super::{NUMBERS, REGIONS, World};
-use crate::disk::{Ack, Build, Life, SYNCED_AFTER_NS};
+use super::{NUMBERS, World};
+use crate::disk::{Ack, Build, Life, SYNCED_AFTER_NS, Start};
 use crate::replica::Replica;
 
 /// How a life ends.
@@ -86,7 +87,7 @@ impl World {
             let steps = self.disks[&at].storage.steps();
             self.crash(at, steps, end);
         }
-        if all.len() == usize::from(REGIONS) {
+        if all == self.running() {
             "disk: all regions at once"
         } else {
             "disk: node killed"
@@ -177,11 +178,22 @@ impl World {
         build: &Build,
         least: Epoch,
     ) -> Life {
-        let (chance, now) = (self.random.u64(..), self.moment(at));
-        let life = Life::begin(storage, build, least, chance, now);
+        let start = self.start_of(at, least);
+        let life = Life::begin(storage, build, start);
         let life = life.unwrap_or_else(|error| panic!("region {at} does not start: {error}"));
         assert!(life.damaged.is_empty(), "damage: {:?}", life.damaged);
         life
+    }
+
+    pub(super) fn start_of(&mut self, at: u8, least: Epoch) -> Start {
+        let known = self.net.roster(at).iter().map(|(id, _, _)| id);
+        Start {
+            least,
+            // As a node does: those that are forgotten are excluded when it follows the record.
+            members: known.chain([region(at)]).collect(),
+            chance: self.random.u64(..),
+            now: self.moment(at),
+        }
     }
 
     pub(super) fn begin_again(&mut self, at: u8, storage: &FaultyDisk) -> Life {
@@ -228,7 +240,7 @@ impl World {
         for old in old {
             self.tally.join(&old.tally);
         }
-        if life.durability.is_filled() {
+        if life.durability.is_filled() && !self.net.joins(at) {
             self.refills.remove(&at);
         } else {
             self.refills.insert(at, Refill::default());
@@ -270,11 +282,14 @@ impl World {
         }
     }
 
-    /// In the end a start from each disk gives what its node shows, by a snapshot or by the log.
-    pub(super) fn check_disks(&mut self) {
-        let all: Vec<u8> = self.disks.keys().copied().collect();
-        for at in all {
-            let storage = self.disks[&at].storage.clone();
+    /// In the end a start from the disks of some regions gives what their nodes show, by a snapshot
+    /// or by the log.
+    pub(super) fn check_disks(&mut self, regions: &[u8]) {
+        for &at in regions {
+            let Some(disk) = self.disks.get(&at) else {
+                continue;
+            };
+            let storage = disk.storage.clone();
             let left = storage.after_kill(storage.steps());
             self.check_start(at, &left);
             let names = meridian::oplog::storage::Storage::list(&left, "log");

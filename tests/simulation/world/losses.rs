@@ -57,9 +57,9 @@ impl World {
         let copy = left.after_kill(left.steps());
         let bits = copy.content(&name).len() as u64 * 8;
         copy.flip(&name, self.random.u64(0..bits));
-        let (chance, now) = (self.random.u64(..), self.moment(at));
+        let start = self.start_of(at, Epoch(0));
         let build = Rc::clone(&self.disks[&at].build);
-        let told = match Life::begin(&copy, &build, Epoch(0), chance, now) {
+        let told = match Life::begin(&copy, &build, start) {
             Err(error) => Some(error.to_string()),
             Ok(life) if !life.damaged.is_empty() => {
                 let out: Vec<_> = life.damaged.values().map(ToString::to_string).collect();

@@ -1,11 +1,13 @@
 //! The simulated database: what clients send, and what nodes do by themselves. What goes wrong is
-//! in `faults`, `disks`, `lives` and `losses`, and what must hold meanwhile in `laws`.
+//! in `faults`, `disks`, `lives` and `losses`, who comes and goes in `members`, and what must hold
+//! meanwhile in `laws`.
 
 mod disks;
 mod faults;
 mod laws;
 mod lives;
 mod losses;
+mod members;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,18 +15,20 @@ use std::rc::Rc;
 
 use crdt::{Region, Seed};
 use geo::proto::{Event, Link, Refill, Why};
-use geo::testing::{Net, Setup, region};
-use meridian::shard::Round;
+use geo::testing::{LEVEL, Net, Setup, region};
+use meridian::shard::{Eviction, Round};
 use meridian::shards::Shards;
 
 use super::commands;
 use super::disk::Disk;
 use super::history::History;
 use super::replica::{Given, Replica, SHARDS};
+use super::room::{Room, add_data};
 use super::tally::Tally;
 use faults::Grave;
+use members::Members;
 
-/// Regions, numbered from 1.
+/// Regions that are there from the start, numbered from 1.
 const REGIONS: u8 = 3;
 /// Shards of each.
 const NUMBERS: u16 = 2;
@@ -34,9 +38,19 @@ const TIDY_EVERY_MS: u64 = 100;
 const PATIENCE_MS: u64 = 60_000;
 
 /// See the module.
+/// Whether regions come and go, memory is limited and builds are mixed: not all of that holds yet
+/// (docs/roadmap.md).
+pub(super) fn has_more() -> bool {
+    std::env::var_os("MERIDIAN_SIM_MEMBERS").is_some()
+}
+
 pub(super) struct World {
     random: fastrand::Rng,
     net: Net<Replica>,
+    setup: Setup,
+    /// Where the order of keys in tables comes from.
+    keys: Seed,
+    members: Members,
     /// The keys of each shard.
     names: Vec<Vec<Vec<u8>>>,
     history: Rc<RefCell<History>>,
@@ -58,6 +72,8 @@ pub(super) struct World {
     is_narrow: bool,
     /// Bytes of a log that are kept, now and then, where no node has a disk.
     log_bytes: Option<u64>,
+    /// By region, where its memory is limited.
+    rooms: BTreeMap<u8, Room>,
     /// How many of 10 rounds of settling and expiring a region leaves out.
     laziness: u32,
     since_tidy_ms: u64,
@@ -106,6 +122,9 @@ impl World {
             .collect();
         let mut world = Self {
             net,
+            setup,
+            keys,
+            members: Members::default(),
             names,
             history,
             disks: BTreeMap::new(),
@@ -117,6 +136,7 @@ impl World {
             is_narrow: setup.bytes_max < 1 << 20,
             grace_ms: [0, 200, 2_000][random.usize(0..3)],
             log_bytes: None,
+            rooms: BTreeMap::new(),
             laziness: random.u32(0..9),
             since_tidy_ms: 0,
             since_restart: usize::MAX,
@@ -128,13 +148,65 @@ impl World {
             trace: 0,
             random,
         };
-        world.log_bytes = [None, Some(0), Some(500)][world.random.usize(0..3)];
-        world.install_disks(keys, setup);
+        let more = has_more();
+        world.members.is_fixed = !more || world.random.u32(0..3) == 0;
+        let is_mixed = more && world.random.u32(0..4) == 0;
+        if is_mixed {
+            // What a log has dropped only newer builds get in another way.
+            world.choose_builds();
+        } else {
+            world.log_bytes = [None, Some(0), Some(500)][world.random.usize(0..3)];
+        }
+        world.install_disks();
+        if more && world.random.u32(0..5) == 0 {
+            world.choose_rooms();
+        }
         world
     }
 
+    /// Regions have builds of their own: all know of the record of regions where that matters.
+    fn choose_builds(&mut self) {
+        let oldest = if self.members.is_fixed { 2 } else { 4 };
+        for at in 1..=REGIONS {
+            let level = self.random.u32(oldest..=LEVEL);
+            self.net.set_level(at, level);
+            self.net.restart(at);
+        }
+    }
+
+    /// A region may start with a newer build than it has ended with.
+    fn upgrade(&mut self, at: u8) {
+        let level = self.net.level(at);
+        if level < LEVEL && self.random.bool() {
+            let newer = self.random.u32(level + 1..=LEVEL);
+            self.net.set_level(at, newer);
+            self.tally.count("builds: newer after a restart");
+        }
+    }
+
+    /// The memory of some regions is limited, a little beyond what few keys take up.
+    fn choose_rooms(&mut self) {
+        let evictions = [Eviction::None, Eviction::AllKeysLru, Eviction::VolatileTtl];
+        for at in 1..=REGIONS {
+            let room = Room {
+                max_bytes: self.random.u64(100..600),
+                reserve_bytes: self.random.u64(0..400),
+                eviction: evictions[self.random.usize(0..3)],
+            };
+            if self.random.bool() {
+                self.rooms.insert(at, room);
+            }
+        }
+    }
+
+    /// The regions whose nodes run.
+    fn running(&self) -> Vec<u8> {
+        self.net.regions()
+    }
+
     fn any_region(&mut self) -> u8 {
-        self.random.u8(1..=REGIONS)
+        let running = self.running();
+        running[self.random.usize(0..running.len())]
     }
 
     /// A few commands, perhaps a fault, and a while.
@@ -142,10 +214,15 @@ impl World {
         if self.random.u32(0..45) == 0 {
             self.fault();
         }
+        if !self.members.is_fixed && self.random.u32(0..40) == 0 {
+            self.change_members();
+        }
         for _ in 0..self.random.u32(1..4) {
             let (at, number) = (self.any_region(), self.random.u16(0..NUMBERS));
             if self.serves(at) {
                 self.command(at, number);
+            } else {
+                self.count_refusal(at);
             }
         }
         let ms = match self.random.u32(0..60) {
@@ -178,6 +255,10 @@ impl World {
             return;
         }
         let (replica, now_ms) = self.net.shard(at, number);
+        if replica.make_room(now_ms) && add_data(lines) {
+            self.tally.count("memory: write refused");
+            return;
+        }
         let (replies, written) = {
             let mut shard = replica.shard();
             let before = shard.written();
@@ -193,8 +274,20 @@ impl World {
         }
     }
 
+    /// Nodes have so much memory from now on.
+    fn limit_memory(&mut self) {
+        for at in self.running() {
+            for number in 0..NUMBERS {
+                let room = self.rooms.get(&at).copied();
+                let (replica, now_ms) = self.net.shard(at, number);
+                replica.set_room(room, now_ms);
+            }
+        }
+    }
+
     /// Lets time pass in all regions.
     fn pass(&mut self, ms: u64) {
+        self.limit_memory();
         let mut left_ms = ms;
         while 0 < left_ms {
             let part_ms = left_ms.min(TIDY_EVERY_MS - self.since_tidy_ms);
@@ -207,13 +300,14 @@ impl World {
             }
             self.tick_disks();
         }
-        for (_, _, _, event) in std::mem::take(&mut self.net.events) {
+        for (_, at, _, event) in std::mem::take(&mut self.net.events) {
             match event {
                 Event::Down(Why::Silent) => self.tally.count("link: peer silent"),
                 Event::Down(Why::Disconnected) => self.tally.count("link: connection ended"),
-                Event::Down(Why::Forgotten) => panic!("nobody is forgotten here"),
+                Event::Down(Why::Forgotten) => self.tally.count("members: told and sent away"),
                 Event::Behind { shard } => {
-                    let may_be = self.log_bytes.is_some();
+                    let is_out = self.net.knows_that_it_is_forgotten(at.id());
+                    let may_be = is_out || self.log_bytes.is_some();
                     assert!(may_be, "the log of shard {shard} does not reach back");
                     self.tally.count("link: log does not reach back");
                 }
@@ -229,7 +323,7 @@ impl World {
     // --- What nodes do by themselves ---
 
     fn tidy_all(&mut self) {
-        for at in 1..=REGIONS {
+        for at in self.running() {
             if self.laziness <= self.random.u32(0..10) {
                 self.tidy(at);
             }
@@ -250,12 +344,14 @@ impl World {
 
     /// Drops and folds what is stable, and removes what is past its deadline.
     fn tidy(&mut self, at: u8) {
-        let others = (1..=REGIONS).filter(|&other| other != at);
-        let is_lost = |peer: &u8| {
-            let lost = |link: &mut Link, now, _: &mut dyn geo::proto::Shards| link.is_lost(now);
-            self.net.with_link(at, *peer, lost)
+        let peers = self.net.peers(at).into_iter();
+        let is_down = |peer: &u8| {
+            let is_down = |link: &mut Link, now, _: &mut dyn geo::proto::Shards| {
+                link.is_refused() || link.is_lost(now)
+            };
+            self.net.with_link(at, *peer, is_down)
         };
-        let down: Vec<Region> = others.filter(is_lost).map(region).collect();
+        let down: Vec<Region> = peers.filter(is_down).map(region).collect();
         let is_seen = self.random.u32(0..4) == 0;
         for number in 0..NUMBERS {
             let names = &self.names[usize::from(number)];
@@ -268,6 +364,7 @@ impl World {
             let may_write = self.serves(at);
             let (replica, now_ms) = self.net.shard(at, number);
             if may_write {
+                replica.make_room(now_ms);
                 let round = Round {
                     now_ms,
                     grace_ms: self.grace_ms,
