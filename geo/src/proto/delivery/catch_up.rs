@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use crdt::{Origin, Region, Time, Version};
 
 use super::Delivery;
-use crate::proto::message::Heartbeat;
 use crate::proto::{Instant, Span};
 
 /// A region that has asked for nothing for so long has stopped asking.
@@ -159,19 +158,13 @@ impl Delivery {
                 let mut said = self.closing.said_by(region);
                 said.any(|said| end <= said.held.get(origin))
             };
-            // What another holds whole comes first: to take parts for all would give that up. Its
-            // announcement tells nothing of that, and may have come by way of a third region; what
-            // it had applied by then is in its own heartbeat.
-            let may_have_more = |&region: &Region| {
-                let tells = |latest: &&Heartbeat| {
-                    let mut announced = latest.announced.iter();
-                    announced.any(|said| said.region == origin.region && origin.epoch < said.below)
-                };
-                let latest = self.latest_of(region).filter(tells);
-                latest.is_none_or(|latest| self.deps.get(origin) < latest.applied.get(origin))
+            // What another holds whole comes first: to take parts for all would give that up.
+            let has_more = |&region: &Region| {
+                let latest = self.latest_of(region);
+                latest.is_some_and(|latest| self.deps.get(origin) < latest.applied.get(origin))
             };
             self.deps.get(origin) < end
-                && !self.others().any(may_have_more)
+                && !self.others().any(has_more)
                 && end <= self.catch_up.ahead.get(origin)
                 && !self.others().any(holds)
                 && !self
