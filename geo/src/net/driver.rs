@@ -33,8 +33,10 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
 /// After a frame that the handler could not take.
 const RETRY_AFTER: Duration = Duration::from_nanos(crate::proto::RETRY_AFTER.0);
 const REASON_BYTES_MAX: usize = 256;
-/// Bytes read from a lane before other tasks get their turn.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes of frames taken from a lane before other tasks get their turn: some hundred ops, applied
+/// in a fraction of a millisecond. All lanes may be busy at once, and what acknowledges packets is
+/// one task among theirs: where it waits for long, peers measure long round trips, and stop.
+const TURN_BYTES: usize = 8 << 10;
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -280,8 +282,14 @@ impl Session {
             if !squeeze::is_block(&piece) {
                 return session.take_frame(piece).await;
             }
+            let mut turn = 0;
             for frame in squeeze::frames(&piece)? {
+                turn += frame.len();
                 session.take_frame(frame).await?;
+                if TURN_BYTES <= turn {
+                    turn = 0;
+                    yield_now().await;
+                }
             }
             Ok(())
         };
@@ -309,14 +317,14 @@ impl Session {
         mut splitter: Splitter,
         take: impl AsyncFn(&Self, bytes::Bytes) -> Result<(), Ended>,
     ) -> Ended {
-        let mut read = 0;
+        let mut turn = 0;
         loop {
-            let mut chunk = match stream.read_chunk(READ_BYTES, true).await {
+            let mut chunk = match stream.read_chunk(TURN_BYTES, true).await {
                 Ok(Some(chunk)) => chunk.bytes,
                 Ok(None) => return Ended::Malformed("the peer has ended a stream".to_owned()),
                 Err(error) => return Ended::from(error),
             };
-            read += chunk.len();
+            turn += chunk.len();
             loop {
                 match splitter.next(&mut chunk) {
                     Ok(None) => break,
@@ -329,8 +337,8 @@ impl Session {
                 }
             }
             self.waker.wake(); // There may be something to answer.
-            if READ_BYTES <= read {
-                read = 0;
+            if TURN_BYTES <= turn {
+                turn = 0;
                 yield_now().await;
             }
         }
