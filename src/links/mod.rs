@@ -524,16 +524,8 @@ impl Regions for Links {
     fn holding(&self, wanted: &[(usize, Version)], kept: bool) -> usize {
         let has = |region: Region| {
             wanted.iter().all(|(shard, version)| {
-                self.common.server.shards.with(*shard, |shard| {
-                    let heard = shard.delivery().latest_of(region);
-                    heard.is_some_and(|heard| {
-                        let kept = heard.kept.as_ref().filter(|_| kept);
-                        let holds = kept.unwrap_or(&heard.applied);
-                        version
-                            .iter()
-                            .all(|(origin, time)| time <= holds.get(origin))
-                    })
-                })
+                let shards = &self.common.server.shards;
+                shards.with(*shard, |shard| shard.delivery().has(region, version, kept))
             })
         };
         let links = self.all();

@@ -299,13 +299,7 @@ impl Shard {
             return Vec::new();
         }
         let applied = self.delivery.applied_ops();
-        let lacks = |region: &&Region| {
-            let heard = self.delivery.latest_of(**region);
-            heard.is_none_or(|heard| {
-                let kept = heard.kept();
-                applied.iter().any(|(origin, time)| kept.get(origin) < time)
-            })
-        };
+        let lacks = |region: &&Region| !self.delivery.has(**region, &applied, true);
         self.delivery.others().filter(lacks).copied().collect()
     }
 

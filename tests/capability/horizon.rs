@@ -206,7 +206,6 @@ fn one_that_is_back_is_filled_up_by_state_where_logs_were_cut_without_it() {
 /// What all have of counters is then in the older of two snapshots alone of what was put aside, and
 /// folded or dropped elsewhere.
 #[test]
-#[ignore = "fails in one run of three: see docs/roadmap.md"]
 fn nor_are_increments_lost_whose_beginnings_the_log_does_not_have() {
     check_filled_up_by_state(true);
 }

@@ -3,8 +3,11 @@
 //! An excluded region is one all of whose epochs have ended ([`super::ended`]): each of the others
 //! says what it holds of them, and nothing more is stable before all have; then they are closed,
 //! and it holds up nothing any more.
+//!
+//! Who was excluded hears of lives of its own closed without it. What others then say that they
+//! hold of these is all up to where they have closed them, and of the rest nothing.
 
-use crdt::{Epoch, Origin, Region};
+use crdt::{Epoch, Origin, Region, Version};
 
 use super::Delivery;
 use crate::proto::message::Heartbeat;
@@ -38,6 +41,15 @@ impl Delivery {
             self.close_what_can_be();
         }
         below
+    }
+
+    /// Whether a region that says that it has `said` has closed an origin of ours which we have
+    /// not: for it that origin may have ended before ops that we hold of it.
+    pub(super) fn is_without(&self, said: &Version, origin: Origin) -> bool {
+        let own = self.config.own.region;
+        origin.region == own
+            && origin.epoch < said.floor(own)
+            && self.version.floor(own) <= origin.epoch
     }
 
     /// Notes a sign of life. What comes over the region's own link always is one, also where its

@@ -357,12 +357,17 @@ impl Delivery {
 
     /// Whether every other region has said that it keeps all ops up to these.
     pub fn all_have(&self, ops: &Version) -> bool {
-        let has = |heartbeat: &Heartbeat| {
-            let kept = heartbeat.kept();
-            ops.iter().all(|(origin, time)| time <= kept.get(origin))
+        self.others().all(|&region| self.has(region, ops, true))
+    }
+
+    /// Whether a region has said that it has applied, or kept, all ops up to these.
+    pub fn has(&self, region: Region, ops: &Version, kept: bool) -> bool {
+        let Some(latest) = self.latest_of(region) else {
+            return false;
         };
-        self.others()
-            .all(|&region| self.latest_of(region).is_some_and(has))
+        let said = if kept { latest.kept() } else { &latest.applied };
+        let mut ops = ops.iter();
+        ops.all(|(origin, time)| !self.is_without(said, origin) && time <= said.get(origin))
     }
 
     /// Notes what of the ops that are applied is kept. From then on no others count as kept.
@@ -458,6 +463,7 @@ impl Delivery {
     }
 
     /// While an ending is open, nobody knows which origins there still are: nothing is added then.
+    /// Nor is it where others have closed the life that we are.
     fn compute_stable(&self) -> Version {
         if self.closing.open(&self.version).next().is_some() {
             return self.stable.clone();
@@ -473,6 +479,9 @@ impl Delivery {
                 .map(|epoch| Origin::new(member, epoch));
             let heard = newest.and_then(|origin| self.heard.get(&origin));
             match heard.and_then(|heard| heard.taken.as_ref()) {
+                Some(heartbeat) if self.is_without(&heartbeat.applied, self.config.own) => {
+                    return self.stable.clone();
+                }
                 Some(heartbeat) => stable = stable.meet(heartbeat.kept()),
                 None => return Version::new(),
             }
@@ -491,16 +500,8 @@ impl Delivery {
 
     /// How many other regions have applied, or kept, everything in `version`.
     pub fn acknowledged(&self, version: &Version, kept: bool) -> usize {
-        let says = |heartbeat: &Heartbeat| {
-            let has = if kept {
-                heartbeat.kept()
-            } else {
-                &heartbeat.applied
-            };
-            version.iter().all(|(origin, time)| time <= has.get(origin))
-        };
         self.others()
-            .filter(|&&region| self.latest_of(region).is_some_and(says))
+            .filter(|&&region| self.has(region, version, kept))
             .count()
     }
 

@@ -442,6 +442,42 @@ fn what_others_hold_of_an_excluded_region_is_taken_until_all_have_said() {
     );
 }
 
+/// What others have closed without us they count as held, whatever we have written in it.
+#[test]
+fn others_that_have_closed_lives_of_ours_have_none_of_what_we_hold_of_them() {
+    let own = origin(1, 1);
+    let ops = Version::from_iter([(own, at(5))]);
+    let of_others = Version::from_iter([(origin(2, 1), at(3))]);
+    let closes = |id, epoch| {
+        let mut heard = heartbeat(origin(id, 1), 3, 20, &[(origin(2, 1), 3)]);
+        heard.applied.raise_floor(region(1), Epoch(epoch));
+        heard
+    };
+    let mut a = settled();
+    give(&mut a, &Issuer::new(origin(2, 1)).frame(&[3], &[]));
+    a.issued(at(5));
+    for id in [2, 3] {
+        a.heard(closes(id, 2), region(id), NOW_MS);
+    }
+    assert!(!a.all_have(&ops));
+    assert_eq!(a.acknowledged(&ops, false), 0);
+    assert_eq!(a.acknowledged(&ops, true), 0);
+    assert_eq!(a.stable().get(own), Time::ZERO);
+    assert!(a.all_have(&of_others), "but they have what they say");
+
+    // A life that comes back on the disk of that one, and has not been told.
+    let mut later = Delivery::new(DeliveryConfig {
+        own: origin(1, 9),
+        ..a.config
+    });
+    later.recovered(&Issuer::new(own).frame(&[5], &[]));
+    for id in [2, 3] {
+        later.heard(closes(id, 2), region(id), NOW_MS);
+    }
+    assert!(!later.all_have(&ops));
+    assert_eq!(later.acknowledged(&ops, false), 0);
+}
+
 /// Up to which epoch a region has closed another's origins can be ahead of what it has last
 /// announced of them: then that does not say where they ended.
 #[test]
