@@ -1,4 +1,5 @@
-"""Regions that stay away: one cut off for millions of writes, and one that is down for good.
+"""Regions that stay away: one cut off for millions of writes, one beyond what logs hold, and one that
+is down for good.
 
 Writers are processes of their own. What a link has shipped is not told apart from what state would
 ship, so the first row holds only while `REGION LIST` never speaks of a catch-up by state.
@@ -6,6 +7,7 @@ ship, so the first row holds only while `REGION LIST` never speaks of a catch-up
 
 import multiprocessing
 import pathlib
+import random
 import tempfile
 import time
 
@@ -17,6 +19,8 @@ CUT_WRITES = 5_000_000
 SILENT_WRITES = 10_000_000
 SILENT_KEYS = 100_000
 LOG_MEMORY, LOG_BUDGET = 512 << 20, 1 << 30
+STATE_KEYS = 1_000_000
+SHORT_LOG = 4 << 20
 
 
 def write(port, first, count, keys):
@@ -37,7 +41,7 @@ def write_all(ports, count, keys):
 
 
 def measure():
-    return resume() + silent()
+    return resume() + beyond() + silent()
 
 
 def resume():
@@ -56,6 +60,53 @@ def resume():
         return [row(f"ops a second that a region gets that was cut off for {CUT_WRITES / 1e6:.0f} M writes", rate, "k/s", "≥", 150)]
     finally:
         servers.stop()
+
+
+def beyond():
+    """A region is cut off for so many writes that no log holds them, to one key in a hundred."""
+    flags = ["--", "--geo-log-memory", str(SHORT_LOG), "--geo-log-budget", str(SHORT_LOG)]
+    servers = Playground(regions=3, flags=flags)
+    try:
+        write_all([servers.ports[0]] * 2, STATE_KEYS, STATE_KEYS)
+        wait_for(lambda: converged(servers), "equal digests", 300)
+        servers.cut(0, 2)
+        servers.cut(1, 2)
+        keys = random.Random(1).sample(range(STATE_KEYS), STATE_KEYS // 100)
+        client = Client(servers.ports[0])
+        for count in range(2 * SHORT_LOG // (len(keys) * len(VALUE)) + 2):
+            value = f"{count:064}"
+            for start in range(0, len(keys), 500):
+                client.pipeline([("SET", f"key:{key:012}", value) for key in keys[start:start + 500]])
+        wait_for(lambda: digest(servers, 0) == digest(servers, 1), "both of the others", 300)
+        # Logs on disk are cut behind a snapshot.
+        for port in servers.ports[:2]:
+            for _ in range(2):
+                wait_for(lambda: Client(port).run("SAVE") == b"OK", "a snapshot", 60)
+        before = caught_up(servers, 2)
+        began = time.monotonic()
+        servers.heal()
+        wait_for(lambda: digest(servers, 2) == digest(servers, 0), "the one that was cut off", 300)
+        took = time.monotonic() - began
+        after = caught_up(servers, 2)
+        assert converged(servers)
+        assert before["shards"] < after["shards"], "it has caught up by the log"
+        part = 100 * (after["bytes"] - before["bytes"]) / (STATE_KEYS * len(f"key:{0:012}" + VALUE))
+        what = f"beyond the log, 1 % of {STATE_KEYS:,} keys differ (caught up in {took:.1f} s):"
+        return [row(f"{what} questions and answers about state, of all names and values", part, "%", "≤", 5)]
+    finally:
+        servers.stop()
+
+
+def caught_up(servers, at):
+    """Bytes of state and questions about it on all links of a region, and shards that it has caught up."""
+    info = Client(servers.ports[at]).run("INFO", "regions").decode()
+    sums = {"bytes": 0, "shards": 0}
+    for line in info.splitlines():
+        for pair in line.split(":", 1)[-1].split(","):
+            name, _, value = pair.partition("=")
+            sums["bytes"] += int(value) if name in ("state_bytes_sent", "state_bytes_received") else 0
+            sums["shards"] += int(value) if name == "caught_up_shards" else 0
+    return sums
 
 
 def silent():

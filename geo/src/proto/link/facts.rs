@@ -154,9 +154,9 @@ pub struct Stats {
     pub catching_up: Option<CatchingUp>,
     /// Shards that have been caught up by the peer's state since the link was made.
     pub caught_up: u64,
-    /// Bytes of state sent to the peer, and received from it, since the link was made.
+    /// Bytes of state sent to the peer, and of questions about its own, since the link was made.
     pub state_bytes_sent: u64,
-    /// See above.
+    /// Bytes of state received from the peer, since the link was made.
     pub state_bytes_received: u64,
     /// Control messages sent.
     pub messages_sent: u64,

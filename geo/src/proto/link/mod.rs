@@ -445,6 +445,9 @@ impl Link {
         let bytes = message.encode();
         self.stats.messages_sent += 1;
         self.stats.message_bytes_sent += bytes.len() as u64;
+        if matches!(message, Message::Ask(_)) {
+            self.stats.state_bytes_sent += bytes.len() as u64;
+        }
         Transmit::Control(bytes)
     }
 
