@@ -124,6 +124,34 @@ fn a_catch_up_that_is_cut_goes_on() {
     }
 }
 
+/// Whichever it is: of the last of all nothing comes that would show that it is missing.
+#[test]
+fn an_answer_that_never_comes_is_asked_for_again() {
+    let (mut lost, mut slowest) = (0, 0);
+    for after_ms in 0..60 {
+        let mut net = forgetful(setup(2, 4));
+        net.cut(1, 2);
+        net.run_for(4_000);
+        write(&mut net, 1, 20);
+        net.heal();
+        net.run_until(5_000, |net| {
+            net.with_link(2, 1, |link, now, shards| {
+                link.stats(now, shards).catching_up.is_some()
+            })
+        });
+        net.run_for(after_ms);
+        let before = net.mishaps().lost;
+        net.drop_state(1, 2, 10);
+        let began = net.now_ms(2);
+        let converges = net.run_until(200_000, |net| net.has_converged());
+        assert!(converges, "after {after_ms} ms:\n{}", net.describe());
+        lost += net.mishaps().lost - before;
+        slowest = (net.now_ms(2) - began).max(slowest);
+    }
+    assert!(5 < lost, "{lost} answers were lost");
+    assert!(60_000 < slowest, "none of them the last: {slowest} ms");
+}
+
 #[test]
 fn what_came_as_state_is_not_in_the_log_and_a_third_region_is_told_so() {
     let mut net = forgetful(setup(3, 1));

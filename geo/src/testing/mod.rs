@@ -8,6 +8,7 @@
 //! every op that they apply: once, without a gap, after its deps.
 
 mod chance;
+mod dropping;
 mod joining;
 mod remembering;
 mod replica;
@@ -81,6 +82,8 @@ pub struct Net<R = Remembering> {
     traffic: BTreeMap<(Region, Region), Traffic>,
     /// Ways on which the next frame gets lost.
     dropping: BTreeSet<(Region, Region)>,
+    /// From whom no state comes, and where to.
+    dropping_state: BTreeSet<(Region, Region)>,
     mishaps: Mishaps,
     /// The level of features that builds know, where it is not the latest.
     levels: BTreeMap<Region, u32>,
@@ -118,6 +121,7 @@ impl<R: Replica> Net<R> {
             cuts: BTreeSet::new(),
             traffic: BTreeMap::new(),
             dropping: BTreeSet::new(),
+            dropping_state: BTreeSet::new(),
             mishaps: Mishaps::default(),
             levels: BTreeMap::new(),
             silence: None,
@@ -202,11 +206,6 @@ impl<R: Replica> Net<R> {
     pub fn heal(&mut self) {
         self.dropping.clear();
         self.cuts.clear();
-    }
-
-    /// The next frame from one region to another gets lost, which a transport must not do.
-    pub fn drop_next_frame(&mut self, from: u8, to: u8) {
-        self.dropping.insert((region(from), region(to)));
     }
 
     /// A region crashes and comes up empty, under the next epoch. Returns what it had.
@@ -543,9 +542,12 @@ impl<R: Replica> Net<R> {
     }
 
     fn send(&mut self, from: Region, to: Region, lane: u16, bytes: Bytes) {
-        // State has a lane of its own, where nothing has to come behind what is lost.
-        let is_frame = lane <= LANES;
-        if is_frame && self.dropping.remove(&(from, to)) {
+        let is_dropped = match lane {
+            ..=LANES => self.dropping.remove(&(from, to)),
+            CONTROL => false,
+            _ => self.dropping_state.contains(&(from, to)),
+        };
+        if is_dropped {
             self.mishaps.lost += 1;
             return;
         }

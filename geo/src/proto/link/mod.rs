@@ -112,6 +112,8 @@ struct Conversation {
     taking: Option<take::Taking>,
     /// When the next shard may be caught up.
     take_at: Instant,
+    /// Pieces that did not come in time, since one did.
+    late_pieces: u32,
     asks_sent: u32,
     /// Bytes of answers that were taken, and those that have been told.
     answers_taken: u64,

@@ -41,9 +41,12 @@ const FEW_KEYS: u32 = 2;
 const PARTS_TRIED: u32 = 64;
 /// Between two tries where a peer was busy.
 const AGAIN_AFTER: Lapse = Lapse::from_ms(300);
-/// A peer that compares nothing for so long is taken to have forgotten the question. A piece may
-/// take longer: it is as large as its largest value.
+/// A peer that compares nothing for so long is taken to have forgotten the question.
 const PATIENCE: Lapse = Lapse::from_ms(10_000);
+/// A piece may take longer: it is as large as its largest value. So after each that did not come in
+/// time the next is waited for twice as long, up to 64 times.
+const PIECE_PATIENCE: Lapse = Lapse::from_ms(60_000);
+const DOUBLED_MAX: u32 = 6;
 
 /// A question that is not answered to its end.
 #[derive(Debug)]
@@ -126,6 +129,16 @@ impl Taking {
             .is_some_and(|asked| asked.parts.is_empty())
     }
 
+    /// When the peer is taken to have forgotten the question.
+    fn gives_up_at(&self, late_pieces: u32) -> Instant {
+        let patience = if self.waits_for_piece() {
+            Lapse(PIECE_PATIENCE.0 << late_pieces.min(DOUBLED_MAX))
+        } else {
+            PATIENCE
+        };
+        self.heard + patience
+    }
+
     fn is_done(&self) -> bool {
         self.asked.is_empty()
             && self.to_compare.is_empty()
@@ -152,8 +165,9 @@ impl Link {
         let (shard, peer) = (taking.shard, self.peer);
         let mut is_ours = false;
         shards.delivery(shard, &mut |delivery| is_ours = delivery.takes_from(peer));
-        let is_silent = !taking.waits_for_piece() && taking.heard + PATIENCE <= now;
+        let is_silent = taking.gives_up_at(self.talk.late_pieces) <= now;
         if !is_ours || is_silent {
+            self.talk.late_pieces += u32::from(is_silent && taking.waits_for_piece());
             self.stop_taking(now, shards);
             return;
         }
@@ -189,8 +203,7 @@ impl Link {
             return None;
         }
         match &self.talk.taking {
-            Some(taking) if taking.waits_for_piece() => None,
-            Some(taking) => Some(taking.heard + PATIENCE),
+            Some(taking) => Some(taking.gives_up_at(self.talk.late_pieces)),
             None if self.talk.unreachable.is_empty() => None,
             None => Some(self.talk.take_at),
         }
@@ -360,7 +373,7 @@ impl Link {
                     return Err(LinkError::OutOfTurn("a piece, and sums were asked for"));
                 }
                 match shards.merge(shard, piece) {
-                    Merged::Done => {}
+                    Merged::Done => self.talk.late_pieces = 0,
                     Merged::Later => return Ok(Accept::Later),
                     Merged::Bad(why) => return Err(LinkError::Piece(why)),
                 }
