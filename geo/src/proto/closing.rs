@@ -33,8 +33,8 @@ pub(super) struct Closing {
     newest: BTreeMap<Region, Epoch>,
     /// The latest announcement of one region (first) about another (second).
     said: BTreeMap<(Region, Region), Announcement>,
-    /// Below which epochs one region (first) has closed the origins of another (second).
-    floors: BTreeMap<(Region, Region), Epoch>,
+    /// What each region has said that it has applied: no less than it had when it announced.
+    applied: BTreeMap<Region, Version>,
     /// Where origins were closed.
     closed: BTreeMap<Origin, Time>,
     /// Below these, origins are forgotten.
@@ -62,7 +62,7 @@ impl Closing {
         if news {
             self.newest.insert(origin.region, origin.epoch);
             self.said.retain(|(who, _), _| *who != origin.region);
-            self.floors.retain(|(who, _), _| *who != origin.region);
+            self.applied.remove(&origin.region);
         }
         news
     }
@@ -96,24 +96,29 @@ impl Closing {
         }
     }
 
-    /// Takes below which epochs region `who` has closed origins. Returns whether that is news.
-    pub(super) fn take_floors(&mut self, who: Region, applied: &Version) -> bool {
-        let mut news = false;
-        for (region, floor) in applied.floors() {
-            let known = self.floors.entry((who, region)).or_default();
-            news |= *known < floor;
-            *known = floor.max(*known);
-        }
+    /// Takes what region `who` has applied. Returns whether it has closed origins that it had not.
+    pub(super) fn take_applied(&mut self, who: Region, applied: &Version) -> bool {
+        let known = self.applied.entry(who).or_default();
+        let mut floors = applied.floors();
+        let news = floors.any(|(region, floor)| known.floor(region) < floor);
+        known.join(applied);
         news
+    }
+
+    /// What a region has said that it has applied, here or by way of others, if anything.
+    pub(super) fn applied_by(&self, who: Region) -> Option<&Version> {
+        self.applied.get(&who)
     }
 
     /// The origins of a region that other regions have closed, and where these end: for one that
     /// has started with nothing, and may not hear for long from all that took part. Of what was
     /// closed an announcement that is older says nothing.
     pub(super) fn ends_elsewhere(&self, region: Region) -> Vec<(Epoch, BTreeMap<Origin, Time>)> {
-        let of_region = self.floors.iter().filter(|((_, of), _)| *of == region);
-        let ends = of_region.filter_map(|(key, &below)| {
-            let said = self.said.get(key).filter(|said| below <= said.below)?;
+        let floors = self.applied.iter();
+        let floors = floors.map(|(&who, applied)| (who, applied.floor(region)));
+        let ends = floors.filter_map(|(who, below)| {
+            let said = self.said.get(&(who, region));
+            let said = said.filter(|said| Epoch(0) < below && below <= said.below)?;
             let held = said.held.iter();
             let ends = held.filter(|(origin, _)| origin.epoch < below);
             Some((below, ends.collect()))

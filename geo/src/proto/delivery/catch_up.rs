@@ -10,6 +10,9 @@
 //! origin ends with such an op, and no region has it whole, the lowest that has parts of it takes
 //! these for all of it. The others lack it then as they lack what a log has dropped, and take in
 //! that region's state.
+//!
+//! An announcement does not tell what is held whole from parts. So what a region has applied comes
+//! with it, by whatever way, and who knows of the one knows of the other.
 
 use std::collections::BTreeMap;
 
@@ -151,8 +154,8 @@ impl Delivery {
         let own = self.config.own.region;
         ends.into_iter().filter(move |&(origin, end)| {
             let holds = |&region: &Region| {
-                let latest = self.latest_of(region);
-                latest.is_none_or(|latest| end <= latest.applied.get(origin))
+                let applied = self.closing.applied_by(region);
+                applied.is_none_or(|applied| end <= applied.get(origin))
             };
             let announces = |&region: &Region| {
                 let mut said = self.closing.said_by(region);
@@ -160,8 +163,8 @@ impl Delivery {
             };
             // What another holds whole comes first: to take parts for all would give that up.
             let has_more = |&region: &Region| {
-                let latest = self.latest_of(region);
-                latest.is_some_and(|latest| self.deps.get(origin) < latest.applied.get(origin))
+                let applied = self.closing.applied_by(region);
+                applied.is_some_and(|applied| self.deps.get(origin) < applied.get(origin))
             };
             self.deps.get(origin) < end
                 && !self.others().any(has_more)

@@ -404,7 +404,7 @@ impl Delivery {
             for announcement in heartbeat.announced.drain(..) {
                 news |= self.closing.take(origin.region, announcement);
             }
-            news |= self.closing.take_floors(origin.region, &heartbeat.applied);
+            news |= self.closing.take_applied(origin.region, &heartbeat.applied);
         }
         if news {
             self.close_what_can_be();
@@ -512,14 +512,18 @@ impl Delivery {
     }
 
     /// The heartbeat of a region's current origin that counts, with all that the region has
-    /// announced: what to relay.
+    /// announced, and applied by then: what to relay. What it keeps counts with its ops alone.
     pub fn relay_of(&self, region: Region) -> Option<Heartbeat> {
         let origin = Origin::new(region, self.closing.newest(region)?);
         let taken = self.heard.get(&origin)?.taken.as_ref()?;
         let announced = self.closing.said_by(region).cloned().collect();
         Some(Heartbeat {
+            origin,
+            last_op: taken.last_op,
+            time: taken.time,
+            applied: self.closing.applied_by(region)?.clone(),
+            kept: Some(taken.kept().clone()),
             announced,
-            ..taken.clone()
         })
     }
 

@@ -521,3 +521,44 @@ fn what_was_announced_before_another_was_excluded_does_not_count() {
     a.heard(heard, region(2), NOW_MS);
     assert_eq!(a.version().floor(region(4)), Epoch(2));
 }
+
+/// What a region announces may be passed on before its heartbeat counts where it comes from.
+#[test]
+fn what_another_holds_whole_comes_before_parts_also_where_that_was_passed_on() {
+    let (b, old) = (origin(2, 1), origin(3, 1));
+    let says = |by: Origin, held: &[(Origin, u64)]| Heartbeat {
+        announced: [(1, 1), (2, 1), (3, 9), (4, 1)]
+            .map(|(about, below)| announcement(about, below, if about == 3 { held } else { &[] }))
+            .to_vec(),
+        ..heartbeat(by, 0, 30, held)
+    };
+    let before = heartbeat(b, 0, 20, &[]);
+    // Of region 2, region 4 lacks an op.
+    let mut d = Delivery::new(DeliveryConfig {
+        own: origin(4, 1),
+        ..delivery(4, 1 << 20).config
+    });
+    d.heard(before.clone(), region(2), NOW_MS);
+    let waits = Heartbeat {
+        last_op: at(25),
+        ..says(b, &[(old, 10)])
+    };
+    d.heard(waits, region(2), NOW_MS);
+    let relayed = d.relay_of(region(2)).expect("one counts");
+    assert_eq!((relayed.last_op, relayed.time), (Time::ZERO, at(20)));
+    assert_eq!(relayed.kept().get(old), Time::ZERO, "it comes after op 25");
+
+    let mut a = delivery(4, 1 << 20);
+    a.heard(before, region(2), NOW_MS);
+    for by in [origin(3, 9), origin(4, 1)] {
+        a.heard(says(by, &[]), region(by.region.id()), NOW_MS);
+    }
+    a.note_ahead(&Version::from_iter([(old, at(20))]));
+    assert!(a.orphans().is_empty(), "region 2 has said nothing");
+    a.heard(relayed, region(4), NOW_MS);
+    assert!(a.orphans().is_empty(), "it has op 10 whole");
+    let whole = Issuer::new(old).frame(&[10], &[]);
+    assert_eq!(a.offer(whole, region(2), NOW_MS), Offer::Ready);
+    assert_eq!(apply(&mut a), [10]);
+    assert_eq!(a.orphans(), Version::from_iter([(old, at(20))]));
+}
