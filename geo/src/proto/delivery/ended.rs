@@ -53,7 +53,7 @@ impl Delivery {
         self.announce();
         let open: Vec<(Region, Epoch)> = self.closing.open(&self.version).collect();
         for (region, _) in open {
-            if let Some((below, ends)) = self.closing.ends(region, &self.config.members) {
+            if let Some((below, ends)) = self.ends(region) {
                 self.close_below(region, below, ends);
             }
             for (below, ends) in self.closing.ends_elsewhere(region) {
@@ -64,6 +64,28 @@ impl Delivery {
                 }
             }
         }
+    }
+
+    /// The ended origins of a region and where they end, once all regions have said what they hold.
+    pub(super) fn ends(&self, region: Region) -> Option<(Epoch, BTreeMap<Origin, Time>)> {
+        if !self.all_do_without() {
+            return None;
+        }
+        self.closing.ends(region, &self.config.members)
+    }
+
+    /// Whether all regions do without those that are excluded, as far as can be seen. One that has
+    /// not heard of an exclusion may speak of a later epoch than what that has ended: it takes what
+    /// such a life sends, and what it says of earlier ones is not its last word.
+    fn all_do_without(&self) -> bool {
+        self.excluded.iter().all(|&region| {
+            let newest = self.closing.newest(region).unwrap_or_default();
+            let known = newest.max(self.version.floor(region));
+            self.others().all(|&other| {
+                let mut said = self.closing.said_by(other);
+                said.all(|said| said.region != region || said.below <= known)
+            })
+        })
     }
 
     /// Closes the origins of a region below an epoch, which end there, as far as all is held.
@@ -91,7 +113,7 @@ impl Delivery {
     /// Regions whose ended origins are not closed: ask everybody for what they hold of these.
     pub fn open_endings(&self) -> Vec<Ending> {
         let ending = |(region, below)| {
-            let is_final = self.closing.ends(region, &self.config.members).is_some();
+            let is_final = self.ends(region).is_some();
             Ending {
                 region,
                 below,

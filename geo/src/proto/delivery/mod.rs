@@ -288,7 +288,7 @@ impl Delivery {
 
     /// The last op of an ended origin that any region holds, once that is final.
     fn final_end(&self, origin: Origin) -> Option<Time> {
-        let (_, ends) = self.closing.ends(origin.region, &self.config.members)?;
+        let (_, ends) = self.ends(origin.region)?;
         Some(ends.get(&origin).copied().unwrap_or_default())
     }
 

@@ -562,3 +562,32 @@ fn what_another_holds_whole_comes_before_parts_also_where_that_was_passed_on() {
     assert_eq!(apply(&mut a), [10]);
     assert_eq!(a.orphans(), Version::from_iter([(old, at(20))]));
 }
+
+/// Who has not heard that a region is excluded takes what a later life of it sends.
+#[test]
+fn what_is_said_by_one_that_still_hears_the_excluded_does_not_count() {
+    let mut a = delivery(3, 1 << 20);
+    assert_eq!(a.exclude(region(3), Epoch(2)), Epoch(2));
+    let later = origin(3, 7);
+    let mut heard = heartbeat(origin(2, 1), 0, 20, &[]);
+    let of = |about, below| announcement(about, below, &[]);
+    heard.announced = vec![of(1, 1), of(2, 1), of(3, 7)];
+    a.heard(heard.clone(), region(2), NOW_MS);
+    let ending = |below| Ending {
+        region: region(3),
+        below: Epoch(below),
+        is_final: false,
+    };
+    assert_eq!(a.open_endings().last(), Some(&ending(2)));
+
+    // It hears of that, and its record says what it knew.
+    assert_eq!(a.exclude(region(3), Epoch(8)), Epoch(8));
+    assert_eq!(a.open_endings().last(), Some(&ending(8)));
+    heard.announced.push(announcement(3, 8, &[(later, 10)]));
+    heard.time = at(21);
+    a.heard(heard, region(2), NOW_MS);
+    let frame = Issuer::new(later).frame(&[10], &[]);
+    assert_eq!(a.offer(frame, region(2), NOW_MS), Offer::Ready);
+    assert_eq!(apply(&mut a), [10]);
+    assert!(a.open_endings().is_empty());
+}
