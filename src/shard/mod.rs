@@ -276,7 +276,8 @@ impl Shard {
             self.note_expiry(&effect.change);
             self.state.apply(applying, index, &key, &effect.change);
             self.touch(&key, &effect.change, now_ms);
-            if self.notes_uses() && used != effect.key {
+            // What is about no one key has none that is of this shard.
+            if self.notes_uses() && used != effect.key && !effect.change.is_keyless() {
                 self.note_use(&key, now_ms);
                 used = effect.key;
             }

@@ -17,10 +17,15 @@ pub(super) fn region(id: u8) -> Region {
 
 /// The only shard of a region.
 pub(super) fn shard(id: u8) -> Shard {
+    shard_from(id, 0)
+}
+
+/// A shard of the slots from this one on.
+pub(super) fn shard_from(id: u8, first: u16) -> Shard {
     let identity = Identity {
         number: 0,
-        first: Slot::new(0).expect("0 is a slot"),
-        slots: SLOTS,
+        first: Slot::new(first).expect("a slot"),
+        slots: SLOTS - first,
         origin: Origin::new(region(id), Epoch(1)),
         alone: false,
     };

@@ -331,7 +331,7 @@ mod tests {
     use crdt::{Attached, Deadline};
 
     use super::*;
-    use crate::shard::testing::{NOW_MS, shard};
+    use crate::shard::testing::{NOW_MS, region, shard, shard_from};
 
     fn set(shard: &mut Shard, name: &str, now_ms: u64) {
         shard.transact(now_ms, None, |txn| {
@@ -351,6 +351,27 @@ mod tests {
 
     fn count(shard: &Shard, name: &str, now_ms: u64) -> Option<u32> {
         shard.use_count(&shard.state().seed().key(name.as_bytes()), now_ms)
+    }
+
+    /// A flush has no key, and the slot of none is that of another shard.
+    #[test]
+    fn a_flush_of_another_region_is_no_use_of_a_key() {
+        let (mut a, mut b) = (shard_from(1, 8_000), shard_from(2, 8_000));
+        b.note_uses_as(Noted::Recency, NOW_MS);
+        let mut names = (0..).map(|n: u32| format!("key{n}"));
+        let is_here = |name: &String| {
+            a.state()
+                .has_slot(a.state().seed().key(name.as_bytes()).slot)
+        };
+        let name = names.find(is_here).expect("half of all are");
+        a.transact(NOW_MS, None, |txn| {
+            let key = txn.key(name.as_bytes());
+            txn.string_set(&key, b"v", Attached::Deadline(Deadline::Never));
+            txn.flush();
+        });
+        let frame = a.seal().expect("there is an op");
+        assert_eq!(b.offer(frame, region(1), NOW_MS), geo::proto::Offer::Ready);
+        assert!(b.is_in_service());
     }
 
     #[test]
