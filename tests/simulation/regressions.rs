@@ -81,5 +81,57 @@ fn a_new_life_inherits_no_deadline_that_its_issuer_has_collected() {
 /// log need not show the same.
 #[test]
 fn what_waits_for_a_disk_that_refuses_it_is_not_taken_for_held() {
-    super::run(268_570_126_855_728);
+    super::run_with(268_570_126_855_728, false);
+}
+
+/// One region forgets another of which a third hears a later life: until that third does without
+/// it, too, what it says of the earlier lives is not its last word.
+#[test]
+fn who_has_not_heard_of_an_exclusion_has_not_had_the_last_word() {
+    super::run_with(5_084, true);
+}
+
+/// Whoever decides that a region which was let in is not to come can be forgotten before it tells:
+/// then it has to be decided again.
+#[test]
+fn a_decision_is_lost_with_the_region_that_made_it() {
+    super::run_with(5_019, true);
+    super::run_with(5_363, true);
+}
+
+/// A region that joins serves while it has not heard that one which let it in has forgotten it.
+#[test]
+fn who_joins_may_have_been_forgotten_since() {
+    super::run_with(5_366, true);
+}
+
+/// A disk that was full refuses the last write, without which nobody sees that a frame got lost.
+#[test]
+fn the_last_write_waits_for_a_disk_that_was_full() {
+    super::run_with(5_370, true);
+}
+
+/// While one side of two waits for its last news, keys of the other go past their deadline.
+#[test]
+fn what_one_side_removes_while_the_other_is_waited_for_reaches_its_disk() {
+    super::run_with(100_573, true);
+}
+
+/// A region did not serve within a minute: nobody has found out which change has mended that.
+#[test]
+fn a_region_serves_within_a_minute() {
+    super::run_with(63_868_742_568_046, true);
+}
+
+/// A flush of another region, where uses of keys are noted.
+#[test]
+fn a_flush_is_no_use_of_a_key_of_another_shard() {
+    super::run_with(100_909, true);
+    super::run_with(101_152, true);
+}
+
+/// Of what is passed on for another region a frame gets lost, and nothing comes behind it.
+#[test]
+fn what_is_passed_on_last_may_be_lost() {
+    super::run_with(247_256_662_272_992, true);
 }

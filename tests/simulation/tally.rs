@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::world::has_more;
+use super::has_more;
 
 /// What is done to the database. A run of many seeds in which one of these never happens fails.
 pub(super) const FAULTS: &[&str] = &[
@@ -107,6 +107,7 @@ pub(super) const PATHS: &[&str] = &[
     "members: forgotten one refuses writes",
     "members: forgotten to the end, and told",
     "members: ops lost with a forgotten region",
+    "members: decision lost with its region",
     "members: a side goes on apart",
     "disk: reply waits for a sync",
     "disk: reply waits for the mark of the clock",

@@ -8,6 +8,9 @@ use super::{NUMBERS, PATIENCE_MS, TIDY_EVERY_MS, World};
 use crate::model::look::Look;
 use crate::replica::{Replica, looks};
 
+/// For so long nothing gets through until connections have ended.
+const SILENCE_MS: u64 = 4_000;
+
 /// A digest, and what readers see of some keys.
 pub(super) type Seen = (u64, Vec<Look>);
 
@@ -54,6 +57,7 @@ impl World {
         self.end_changes();
         self.rooms.clear();
         self.limit_memory();
+        self.end_connections();
         self.net.heal();
         // A node whose disk has failed ends by it, with what it alone held and could not write.
         self.mend_disks();
@@ -65,7 +69,10 @@ impl World {
         for number in 0..NUMBERS {
             // What comes after a lost frame shows that it is missing.
             for &at in groups.iter().flatten() {
-                self.wait_for("it serves", |world| world.serves(at));
+                // A disk that was full counts as such until it has taken something.
+                self.wait_for("it serves, and takes writes", |world| {
+                    world.serves(at) && !world.refuses(at)
+                });
                 let name = String::from_utf8_lossy(&self.names[usize::from(number)][0]);
                 let last = format!("SET {name} {at}");
                 self.send(at, number, &[last]);
@@ -85,11 +92,25 @@ impl World {
             }
         }
         self.check_members(&groups);
-        // Of what others do not wait for, some may still be on its way to the disk.
+        // Since then keys may have been removed that were past their deadline.
         for group in &groups {
+            self.wait_for("all are level, and on disk", |world| world.is_level(group));
             self.check_disks(group);
         }
         self.count_the_rest();
+    }
+
+    /// Where frames got lost that were passed on for another region, nothing need come behind them
+    /// that shows it: a transport that loses any ends, which is owed.
+    fn end_connections(&mut self) {
+        if self.net.mishaps().lost == 0 {
+            return;
+        }
+        for at in self.running() {
+            let others = self.running().into_iter().filter(|&other| at < other);
+            self.cut_off(at, &others.collect::<Vec<u8>>());
+        }
+        self.pass(SILENCE_MS);
     }
 
     /// Lets time pass until something holds.
@@ -206,6 +227,15 @@ impl World {
             }
         }
         lines.push(format!("{:?}", self.members));
+        for at in self.running() {
+            for peer in self.net.peers(at) {
+                let stats = self
+                    .net
+                    .with_link(at, peer, |link, now, shards| link.stats(now, shards));
+                let level = self.net.level(at);
+                lines.push(format!("region {at} of level {level} to {peer}: {stats:?}"));
+            }
+        }
         for at in self.running() {
             lines.push(format!("region {at} knows {:?}", self.net.roster(at)));
         }

@@ -12,7 +12,7 @@
 //! forgotten and can be told has been. What a forgotten region alone held may be lost, what one
 //! that stays held is not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{Epoch, Region};
 use geo::proto::{Refill, Stage};
@@ -32,6 +32,8 @@ pub(super) struct Members {
     came: u8,
     /// Those that are let in and do not run yet.
     expected: BTreeSet<u8>,
+    /// Those that were to come and are forgotten: by whom, and in which incarnation of that one.
+    unwanted: BTreeMap<u8, (u8, u32)>,
     /// Those that run and are forgotten.
     out: BTreeSet<u8>,
     /// A side that goes on by itself: it and the rest have forgotten each other.
@@ -135,10 +137,14 @@ impl World {
             }
             // One that comes back with nothing may know nobody yet, and does nothing either.
             let lets_in = self.net.roster(other).ids().contains(&region(at));
+            let has_left = self.has_forgotten_again(other, at);
             assert!(
-                lets_in || self.net.joins(other),
+                lets_in || has_left || self.net.joins(other),
                 "{at} serves, and {other} has not let it in"
             );
+            if has_left {
+                continue;
+            }
             for number in 0..NUMBERS {
                 let stable = self.net.shard(other, number).0.stable();
                 let replica = &*self.net.shard(at, number).0;
@@ -157,6 +163,17 @@ impl World {
         self.tally.count("members: joiner serves");
     }
 
+    /// Whether a region had let another in, and has forgotten it since, though that may not know.
+    fn has_forgotten_again(&self, at: u8, id: u8) -> bool {
+        let mut entries = self.net.roster(at).iter();
+        let entry = entries.find(|(other, ..)| *other == region(id));
+        entry.is_some_and(|(.., entry)| {
+            !entry.is_current()
+                && entry.confirmed.contains(&region(at))
+                && entry.incarnation == self.incarnation(id, id)
+        })
+    }
+
     /// A region is forgotten: one that takes part, or was to.
     fn forget_region(&mut self) -> Option<&'static str> {
         let at = self.asked(|_, _| true)?;
@@ -168,8 +185,8 @@ impl World {
         let all: Vec<u8> = all.collect();
         let id = self.pick(&all)?;
         if self.members.expected.remove(&id) {
-            self.net.forget(at, id);
-            return self.changed("members: forgotten before it came");
+            self.forget_expected(at, id);
+            return Some("members: forgotten before it came");
         }
         if taking_part.len() < 3 && 0 < self.random.u32(0..4) {
             return None;
@@ -187,6 +204,36 @@ impl World {
             self.changed("members: forgotten while it joins");
         }
         self.changed("members: forgotten")
+    }
+
+    /// A region is forgotten that was to come.
+    fn forget_expected(&mut self, at: u8, id: u8) {
+        let incarnation = self.incarnation(at, at);
+        self.members.unwanted.insert(id, (at, incarnation));
+        self.net.forget(at, id);
+        self.tally.count("members: forgotten before it came");
+    }
+
+    /// The same once more, as it was lost: whoever decided it has been forgotten before it could
+    /// tell, and knows no more of it either. What one that stays has decided is never lost.
+    fn forget_again(&mut self, group: &[u8], id: u8) {
+        let known = self.members.unwanted.get(&id);
+        let (by, incarnation) = *known.expect("it does not run, and is waited for");
+        let stays = group.contains(&by) && self.incarnation(by, by) == incarnation;
+        assert!(!stays, "{by} has forgotten {id}, and nobody knows of it");
+        let mut all = group.iter().copied().filter(|at| *at != id);
+        let at = all.find(|&at| self.running().contains(&at) && !self.net.joins(at));
+        if let Some(at) = at {
+            self.forget_expected(at, id);
+            self.tally.count("members: decision lost with its region");
+        }
+    }
+
+    /// How often a region has come back, by what another knows.
+    fn incarnation(&self, at: u8, id: u8) -> u32 {
+        let mut entries = self.net.roster(at).iter();
+        let entry = entries.find(|(other, ..)| *other == region(id));
+        entry.map_or(0, |(.., entry)| entry.incarnation)
     }
 
     /// Whether a region takes another for one that takes part, or one that is forgotten, and knows
@@ -306,8 +353,7 @@ impl World {
             if self.members.expected.remove(&id)
                 && let Some(at) = self.asked(knows)
             {
-                self.net.forget(at, id);
-                self.tally.count("members: forgotten before it came");
+                self.forget_expected(at, id);
             }
         }
         for _ in 0..REGIONS_MAX {
@@ -320,7 +366,8 @@ impl World {
     /// Waits until everybody knows who takes part. Returns those who do, by who they do so with.
     ///
     /// What was decided by a region that was forgotten before it could tell is lost, so that is not
-    /// always what was asked for.
+    /// always what was asked for; where somebody is waited for who will not come, it is decided
+    /// again.
     pub(super) fn groups(&mut self) -> Vec<Vec<u8>> {
         let mut groups = None;
         self.wait_for("all know who takes part", |world| {
@@ -330,7 +377,7 @@ impl World {
         groups.expect("that was waited for")
     }
 
-    fn settled_groups(&self) -> Option<Vec<Vec<u8>>> {
+    fn settled_groups(&mut self) -> Option<Vec<Vec<u8>>> {
         let ids = |at: u8| {
             let ids = self.net.roster(at).ids().into_iter();
             ids.map(Region::id).collect::<Vec<u8>>()
@@ -349,10 +396,13 @@ impl World {
         let mut groups: Vec<Vec<u8>> = Vec::new();
         for at in running.iter().copied().filter(is_in) {
             let group = ids(at);
-            if group
-                .iter()
-                .any(|&other| !running.contains(&other) || ids(other) != group)
-            {
+            let (run, absent): (Vec<u8>, Vec<u8>) =
+                group.iter().partition(|other| running.contains(other));
+            if run.iter().any(|&other| ids(other) != group) {
+                return None;
+            }
+            if let Some(&id) = absent.first() {
+                self.forget_again(&group, id);
                 return None;
             }
             if !groups.contains(&group) {

@@ -38,12 +38,6 @@ const TIDY_EVERY_MS: u64 = 100;
 const PATIENCE_MS: u64 = 60_000;
 
 /// See the module.
-/// Whether regions come and go, memory is limited and builds are mixed: not all of that holds yet
-/// (docs/roadmap.md).
-pub(super) fn has_more() -> bool {
-    std::env::var_os("MERIDIAN_SIM_MEMBERS").is_some()
-}
-
 pub(super) struct World {
     random: fastrand::Rng,
     net: Net<Replica>,
@@ -101,7 +95,8 @@ fn setup(seed: u64, random: &mut fastrand::Rng) -> Setup {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    /// With `more`, regions come and go, memory is limited and builds are mixed, by chance each.
+    pub(super) fn new(seed: u64, more: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let keys = Seed::from_text(b"simulation");
         let chances = Rc::new(RefCell::new(random.fork()));
@@ -148,7 +143,6 @@ impl World {
             trace: 0,
             random,
         };
-        let more = has_more();
         world.members.is_fixed = !more || world.random.u32(0..3) == 0;
         let is_mixed = more && world.random.u32(0..4) == 0;
         if is_mixed {
