@@ -140,7 +140,7 @@ impl Delivery {
             return orphans;
         }
         for (region, _) in self.closing.open(&self.version) {
-            let Some((_, ends)) = self.closing.ends(region, &self.config.members) else {
+            let Some((_, ends)) = self.ends(region) else {
                 continue;
             };
             for (origin, end) in self.lost(ends) {
