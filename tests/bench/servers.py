@@ -158,12 +158,12 @@ def connects(port):
         return False
 
 
-def wait_for(condition, what, limit_s=60):
+def wait_for(condition, what, limit_s=60, every_s=0.005):
     deadline = time.monotonic() + limit_s
     while not condition():
         if deadline < time.monotonic():
             raise TimeoutError(what)
-        time.sleep(0.005)
+        time.sleep(every_s)
 
 
 def cpu_s(pid):
