@@ -466,6 +466,11 @@ impl<'a> List<'a> {
         self.body.range(ranks)
     }
 
+    /// The element at a rank, and where it stands. Costs O(log n).
+    pub fn element(&self, rank: usize) -> Option<(&'a [u8], Position)> {
+        self.body.element(rank, self.origins)
+    }
+
     /// Where the element at a rank stands.
     pub fn position(&self, rank: usize) -> Option<Position> {
         self.body.position(rank, self.origins)

@@ -182,6 +182,14 @@ pub(super) fn take(
         End::Tail => length - count..length,
     };
     open(reply, count);
+    // Queues are taken from one by one.
+    if count == 1
+        && let Some((element, at)) = list.element(ranks.start)
+    {
+        reply.bulk(element);
+        txn.list_remove_span(key, (at.clone(), at));
+        return Ok(true);
+    }
     let elements = list.range(ranks.clone());
     match end {
         End::Head => elements.for_each(|element| reply.bulk(element)),

@@ -100,6 +100,12 @@ impl ListBody {
             .map(|element| self.value(element))
     }
 
+    /// The value at a rank, and where it stands.
+    pub(crate) fn element(&self, rank: usize, origins: &Origins) -> Option<(&[u8], Position)> {
+        let element = self.elements.get(rank)?;
+        Some((self.value(element), self.position_of(element, origins)))
+    }
+
     /// Where the element at a rank stands.
     pub(crate) fn position(&self, rank: usize, origins: &Origins) -> Option<Position> {
         Some(self.position_of(self.elements.get(rank)?, origins))
@@ -177,20 +183,23 @@ impl ListBody {
         self.full.get(place).expect("elements name full ones")
     }
 
-    /// The rank of the element at a position, if that is an end of the list: queues are taken from
-    /// there.
-    fn end_at(&self, position: &Position, origins: &Origins) -> Option<usize> {
+    /// The element at a position and its rank, if that is an end of the list: queues are taken
+    /// from there.
+    fn end_at(&self, position: &Position, origins: &Origins) -> Option<(usize, Element<'_>)> {
         let [Step { side, id }] = position.steps() else {
             return None;
         };
         let last = self.len().checked_sub(1)?;
-        let stands_at = |&rank: &usize| match self.elements.get(rank) {
-            Some(Element::Pushed { id: own, end, .. }) => {
+        let stands_at = |element: Element<'_>| match element {
+            Element::Pushed { id: own, end, .. } => {
                 side_of(end) == *side && own.time == id.stamp.time && origins.fact_id(own) == *id
             }
-            Some(Element::Full(_)) | None => false,
+            Element::Full(_) => false,
         };
-        [last, 0].into_iter().find(stands_at)
+        [last, 0].into_iter().find_map(|rank| {
+            let element = self.elements.get(rank)?;
+            stands_at(element).then_some((rank, element))
+        })
     }
 
     /// The rank of the first element that stands at `position` or after it.
@@ -291,9 +300,12 @@ impl ListBody {
         origins: &Origins,
     ) {
         if first == last
-            && let Some(rank) = self.end_at(first, origins)
+            && let Some((rank, element)) = self.end_at(first, origins)
         {
-            self.remove_ranks(list, rank..rank + 1, seen, origins);
+            if seen.covers(self.born_of(element)) {
+                self.digest ^= self.digest_of(list, element, origins);
+                self.elements.remove(rank);
+            }
             return;
         }
         let start = self.rank(first, origins);
