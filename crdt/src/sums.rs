@@ -15,7 +15,7 @@ use crate::effect::Attached;
 use crate::fact::{Id, Origins, mix};
 use crate::names::{Full, Kept, Names};
 use crate::piece::Span;
-use crate::register::{Register, Sum};
+use crate::register::{Part, Register, Sum};
 use crate::state::State;
 
 /// Sets apart what facts are mixed for.
@@ -145,7 +145,7 @@ impl<S: Sum> Register<S> {
         }
         for part in &self.parts {
             if !part.is_live() {
-                sum ^= part.digest(PART, origins);
+                sum ^= part.removed_sum(origins);
             }
             if part.carried.is_some() {
                 sum ^= hash(CARRIED, part.in_time_id());
@@ -155,5 +155,15 @@ impl<S: Sum> Register<S> {
             sum ^= hash(DEADLINE, fact.id);
         }
         sum
+    }
+}
+
+impl<S> Part<S> {
+    /// Of one that does not count. What it adds to a digest would not do: that is the difference
+    /// between how far it goes and from where it counts, which are the same.
+    fn removed_sum(&self, origins: &Origins) -> u64 {
+        let dots = [self.birth, self.at, self.removed_at];
+        let hashes = dots.map(|dot| origins.hash_dot(self.origin, dot));
+        hashes.into_iter().fold(PART, mix)
     }
 }

@@ -135,3 +135,10 @@ fn a_flush_is_no_use_of_a_key_of_another_shard() {
 fn what_is_passed_on_last_may_be_lost() {
     super::run_with(247_256_662_272_992, true);
 }
+
+/// Of a counter in a hash, what one region has removed is all that another lacks of the hash, and a
+/// catch-up compares.
+#[test]
+fn a_removed_part_is_not_passed_over_in_a_catch_up() {
+    super::run_with(244_152_360_925_465, true);
+}

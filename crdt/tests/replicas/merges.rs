@@ -184,6 +184,26 @@ fn merge_of_dropped_parts() {
         .ends_as("3");
 }
 
+/// A removed part is among what both sides must hold for a key to be passed over, though nobody
+/// reads it: it says what of a later increment counts.
+#[test]
+fn a_removed_part_is_not_passed_over() {
+    let field = Intent::FieldSet(b'f', b"v".to_vec(), Attached::Nothing);
+    let counted = [Intent::FieldAdd(X, 8), Intent::FieldAdd(X, 1)];
+    let scored = [Intent::ScoreAdd(X, 8.0), Intent::ScoreAdd(X, 1.0)];
+    for (other, [first, second], removal) in [
+        (field, counted, Intent::FieldRemove(X)),
+        (Intent::ScoreSet(b'f', 1.0), scored, Intent::ScoreRemove(X)),
+    ] {
+        let mut story = Story::new();
+        story.run(0, other).sync().run(0, first);
+        story.cluster.deliver_from(1, 0);
+        story.run(1, removal).run(0, second);
+        story.merge(2, 1).sync().check_alike(0, 2);
+        story.cluster.converge();
+    }
+}
+
 /// A deadline that was carried by an edit, folded here and removed there.
 #[test]
 fn merge_of_a_carried_deadline_that_was_removed() {
