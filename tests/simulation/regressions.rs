@@ -142,3 +142,17 @@ fn what_is_passed_on_last_may_be_lost() {
 fn a_removed_part_is_not_passed_over_in_a_catch_up() {
     super::run_with(244_152_360_925_465, true);
 }
+
+/// Two sides have forgotten each other: of a life that ended then nothing is under way to the other
+/// side when its region is let back in.
+#[test]
+fn nothing_is_under_way_between_regions_that_had_forgotten_each_other() {
+    super::run_with(18_109_407_023_408, true);
+}
+
+/// Frames of an origin that is closed by now wait for a disk that refuses them: what is stable
+/// since then is so because they have been applied, not because they are in the log.
+#[test]
+fn what_waits_for_a_disk_may_be_of_an_origin_that_is_closed() {
+    super::run_with(184_049_888_093_646, true);
+}

@@ -14,6 +14,8 @@ pub(super) struct Grave {
     pub(super) origin: Origin,
     /// Which restart it was.
     restart: usize,
+    /// The regions that it had links with when it ended.
+    linked: BTreeSet<u8>,
 }
 
 impl World {
@@ -94,6 +96,7 @@ impl World {
         self.refills.insert(at, Refill::default());
         let what = "members: restart of one that joins";
         self.tally.add(what, self.net.joins(at).into());
+        let linked = self.linked_with(at);
         for number in 0..NUMBERS {
             let (replica, _) = self.net.shard(at, number);
             replica.observe();
@@ -102,8 +105,18 @@ impl World {
                 number,
                 origin,
                 restart: self.restarts,
+                linked: linked.clone(),
             });
         }
+    }
+
+    /// The regions that a region has links with, up or down: neither has forgotten the other.
+    fn linked_with(&self, at: u8) -> BTreeSet<u8> {
+        let knows = |one: u8, other: u8| self.net.roster(one).ids().contains(&region(other));
+        let others = self.running().into_iter().filter(|&other| other != at);
+        others
+            .filter(|&other| knows(at, other) && knows(other, at))
+            .collect()
     }
 
     fn heal(&mut self) -> &'static str {
@@ -185,7 +198,8 @@ impl World {
             let (replica, now_ms) = self.net.shard(at, grave.number);
             let (from, below) = (grave.origin.region, grave.origin.epoch);
             let is_closed = below < replica.shard().version().floor(from);
-            if is_closed || born < grave.restart && from != region(at) {
+            let is_under_way = born < grave.restart && grave.linked.contains(&at);
+            if is_closed || is_under_way {
                 for frame in self.history.borrow().of(grave.number, grave.origin) {
                     geo::testing::Replica::offer(replica, frame, from, now_ms);
                 }
