@@ -23,9 +23,16 @@ fn setup(regions: u8, seed: u64) -> Setup {
 
 /// Writes so many ops, each a frame of its own.
 fn write(net: &mut Net, at: u8, count: usize) {
+    write_frames(net, at, count, 1);
+}
+
+/// Writes so many frames, each of so many ops.
+fn write_frames(net: &mut Net, at: u8, count: usize, ops: usize) {
     for _ in 0..count {
         for shard in 0..2 {
-            net.write(at, shard);
+            for _ in 0..ops {
+                net.write(at, shard);
+            }
             let other = at % 2 + 1;
             net.with_link(at, other, |_, _, shards| {
                 shards.next_frame(shard, 0, &mut |_| false)
@@ -265,4 +272,40 @@ fn what_another_region_holds_whole_comes_before_parts() {
         );
     }
     assert!(0 < orphans, "at least once it was in the midst of it");
+}
+
+/// A region dies while another has taken in parts of its last ops, and a third has all of these,
+/// waiting for what only the second has, as state. That one hands out no state before it has them.
+#[test]
+fn what_waits_for_a_region_that_has_parts_of_it_is_handed_on() {
+    let mut net = forgetful(Setup {
+        bytes_max: 600,
+        jitter_ms: 0,
+        loss_percent: 0,
+        ..setup(3, 1)
+    });
+    net.limit_log(2, 1);
+    net.cut(1, 3);
+    write(&mut net, 3, 1);
+    net.run_for(50);
+    net.cut(2, 3);
+    write_frames(&mut net, 2, 2, 60);
+    net.run_for(30);
+    net.cut(1, 2);
+    write(&mut net, 3, 5);
+    net.run_for(4_000);
+    net.heal();
+    net.cut(1, 2);
+    net.cut(1, 3);
+    assert!(net.run_until(9_000, |net| 6 < net.ops(3, 0).len()));
+    assert!(net.ops(3, 0).len() < 126, "it is in the midst of it");
+    assert_eq!(net.ops(1, 0).len(), 0);
+    assert!(0 < net.delivery(1, 0).waiting_bytes());
+    net.restart(2);
+    net.run_for(50);
+    net.heal();
+    check_converges(&mut net, 60_000);
+    for shard in 0..2 {
+        assert_eq!(net.ops(1, shard).len(), 126, "nothing is lost");
+    }
 }

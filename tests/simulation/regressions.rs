@@ -156,3 +156,10 @@ fn nothing_is_under_way_between_regions_that_had_forgotten_each_other() {
 fn what_waits_for_a_disk_may_be_of_an_origin_that_is_closed() {
     super::run_with(184_049_888_093_646, true);
 }
+
+/// Ops of a region that is gone wait in one region for what another has as state, which has taken
+/// in parts of these ops and hands out none before it has them.
+#[test]
+fn who_waits_for_state_hands_on_what_waits() {
+    super::run_with(3_504_165_606_591, true);
+}

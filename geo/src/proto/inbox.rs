@@ -48,6 +48,12 @@ impl Inbox {
             .filter_map(move |(&origin, queue)| Some((origin, tail(queue)?)))
     }
 
+    /// The frames of an origin that wait, in order.
+    pub(super) fn frames(&self, origin: Origin) -> impl Iterator<Item = &Frame> {
+        let queue = self.queues.get(&origin).into_iter();
+        queue.flat_map(|queue| &queue.frames)
+    }
+
     /// Takes a frame that follows the tail, unless there is no room.
     pub(super) fn push(&mut self, frame: Frame) -> bool {
         let bytes = frame.bytes().len();

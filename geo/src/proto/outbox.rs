@@ -214,7 +214,7 @@ impl Outbox {
     }
 
     /// Whether a frame is of the kind to be sent.
-    fn is_of(&self, which: Which, origin: Origin) -> bool {
+    pub(super) fn is_of(&self, which: Which, origin: Origin) -> bool {
         match which {
             // Of our ended epochs it gets what it asks for.
             Which::Own => origin == self.own,

@@ -11,6 +11,10 @@
 //! these for all of it. The others lack it then as they lack what a log has dropped, and take in
 //! that region's state.
 //!
+//! Another may have such an op whole and be unable to apply it, for what that had seen is with who
+//! has parts of it alone, in no log, and who has parts hands out no state. So what waits is handed
+//! on, where its origin has ended.
+//!
 //! An announcement does not tell what is held whole from parts. So what a region has applied comes
 //! with it, by whatever way, and who knows of the one knows of the other.
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crdt::{Epoch, Origin, Region, Time, Version};
+use crdt::{Epoch, Frame, Origin, Region, Time, Version};
 
 use super::{Delivery, Ending};
 use crate::proto::message::Announcement;
@@ -86,6 +86,14 @@ impl Delivery {
                 said.all(|said| said.region != region || said.below <= known)
             })
         })
+    }
+
+    /// What waits here of origins that ended, where it is final how far these go.
+    pub fn waiting_of_ended(&self) -> Vec<&Frame> {
+        let ended = self.inbox.tails().map(|(origin, _)| origin);
+        let ended = ended.filter(|&origin| self.closing.has_ended(origin));
+        let ended = ended.filter(|&origin| self.final_end(origin).is_some());
+        ended.flat_map(|origin| self.inbox.frames(origin)).collect()
     }
 
     /// Closes the origins of a region below an epoch, which end there, as far as all is held.

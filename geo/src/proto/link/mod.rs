@@ -89,7 +89,7 @@ struct Conversation {
     /// How many links of this node had come up when we last spoke.
     ups: u64,
 
-    /// Ops of closed origins of the peer's region, for it to issue again.
+    /// Ops of closed origins of the peer's region, for it to issue again, and such as wait here.
     late: VecDeque<Frame>,
     /// Those that have been sent, by shard.
     late_sent: BTreeSet<(u16, Origin, Time)>,
@@ -266,6 +266,7 @@ impl Link {
             (Phase::Up, Message::Again { shard, applied }) => {
                 self.check_shard(shard)?;
                 self.talk.outboxes[usize::from(shard)].again(applied);
+                self.talk.late_sent.retain(|&(of, ..)| of != shard);
                 Ok(())
             }
             (Phase::Up, Message::Roster(bytes)) => {

@@ -132,6 +132,7 @@ impl Link {
                     .map(|heartbeat| (shard, heartbeat)),
             );
             self.hand_back(shard, shards);
+            self.hand_on(shard, shards);
             let mut joins = 0;
             shards.delivery(shard, &mut |delivery| joins = delivery.joins());
             if let Some(outbox) = self.talk.outboxes.get_mut(usize::from(shard)) {
@@ -241,6 +242,31 @@ impl Link {
             for frame in delivery.late_of(peer).filter(is_closed) {
                 if talk.late_sent.insert((shard, frame.origin(), frame.last())) {
                     talk.late.push_back(frame.clone());
+                }
+            }
+        });
+    }
+
+    /// Hands the peer what waits here of origins that ended, where it wants that and can go on from
+    /// it: once a connection, or until it asks again. As a rule what waits is applied soon, and
+    /// comes out of the log. But what it waits for may be with the peer alone, and in no log; and
+    /// the peer may have taken in parts of just these ops, and hands out no state before it has
+    /// them.
+    fn hand_on(&mut self, shard: u16, shards: &mut dyn Shards) {
+        let talk = &mut self.talk;
+        let outbox = &talk.outboxes[usize::from(shard)];
+        let (late, late_sent) = (&mut talk.late, &mut talk.late_sent);
+        shards.delivery(shard, &mut |delivery| {
+            let mut held = None;
+            for frame in delivery.waiting_of_ended() {
+                let (origin, last) = (frame.origin(), frame.last());
+                let held = held.get_or_insert_with(|| outbox.peer.applied.clone());
+                let goes_on = frame.prev() <= held.get(origin) && held.get(origin) < last;
+                if outbox.is_of(Which::Relayed, origin) && goes_on {
+                    held.advance(origin, last);
+                    if late_sent.insert((shard, origin, last)) {
+                        late.push_back(frame.clone());
+                    }
                 }
             }
         });
