@@ -274,8 +274,9 @@ fn shards(config: &Config, epoch: Epoch, budget: &Arc<Budget>) -> Shards {
 /// The level of features that this build knows: 2 since ops of closed origins are issued again, 3
 /// since a region is told what its peer's log no longer has, 4 since regions tell each other the
 /// record of regions, 5 since frames may be compressed on their way, 6 since a region catches up by
-/// state, 7 since a region that is silent for too long is excluded.
-const FEATURE_LEVEL: u32 = 7;
+/// state, 7 since a region that is silent for too long is excluded, 8 since whoever does without a
+/// forgotten region says so.
+const FEATURE_LEVEL: u32 = 8;
 
 /// How often things that are stable are dropped and folded, and keys past their deadline removed.
 const TIDY_EVERY: Duration = Duration::from_millis(100);

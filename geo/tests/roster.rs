@@ -270,6 +270,43 @@ fn nothing_is_stable_before_all_that_stay_have_said_what_they_hold() {
     );
 }
 
+/// Where the third region still takes what the forgotten one sends, of a life that has begun with
+/// the very epoch by which it has ended elsewhere.
+#[test]
+fn nothing_is_stable_before_all_that_stay_do_without_the_forgotten() {
+    let mut net = Net::new(calm(3));
+    write_some(&mut net, &[1, 2, 3], 20);
+    net.run_for(2_000);
+    net.cut(1, 3);
+    net.restart(3);
+    net.run_for(500);
+    let after = net.write(1, 0);
+    net.run_for(300);
+    net.cut_one_way(1, 2);
+    net.forget(1, 3);
+    net.run_for(2_000);
+    let late = net.write(3, 0);
+    net.run_for(300);
+    assert!(net.ops(2, 0).contains(&after) && net.ops(2, 0).contains(&late));
+    assert!(
+        !net.delivery(1, 0).stable().covers(after),
+        "{late} has not seen it"
+    );
+    net.heal();
+    net.cut(1, 3);
+    net.cut(2, 3);
+    let is_stable = |net: &mut Net, at| {
+        let stable = net.delivery(at, 0).stable().clone();
+        stable.covers(after) && stable.covers(late)
+    };
+    assert!(
+        net.run_until(5_000, |net| is_stable(net, 1) && is_stable(net, 2)),
+        "{}",
+        net.describe()
+    );
+    assert!(net.ops(1, 0).contains(&late), "as 2 held it");
+}
+
 #[test]
 fn a_forgotten_region_is_told_and_what_it_writes_is_refused() {
     let mut net = Net::new(calm(3));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crdt::{Epoch, Region};
 use geo::net::Waker;
-use geo::proto::{self, AddError, ForgetError, Roster, Stage};
+use geo::proto::{self, AddError, ForgetError, Gone, Roster, Stage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -288,15 +288,22 @@ impl Links {
         let forgotten = roster.forgotten().into_iter();
         let forgotten = forgotten.filter(|(id, _)| *id != self.own.0);
         forgotten
-            .map(|(id, ended)| self.exclude(id, ended, roster.is_excluded(id)))
+            .map(|(id, gone)| self.exclude(id, &gone, roster.is_excluded(id)))
             .collect()
     }
 
     /// A region holds up nothing from now on, and is refused, unless it comes back by itself where
     /// it may.
-    fn exclude(&self, id: Region, ended: Epoch, may_return: bool) -> (Region, Epoch) {
+    fn exclude(&self, id: Region, gone: &Gone, may_return: bool) -> (Region, Epoch) {
         let shards = &self.common.server.shards;
-        let exclude = |index| shards.with(index, |shard| shard.delivery().exclude(id, ended));
+        let exclude = |index| {
+            shards.with(index, |shard| {
+                let delivery = shard.delivery();
+                let below = delivery.exclude(id, gone.ended);
+                delivery.done_without(id, &gone.without);
+                below
+            })
+        };
         let below = (0..shards.count()).map(exclude).max();
         let link = self.links.read().get(&id).map(Arc::clone);
         if let Some(link) = link {
@@ -304,7 +311,7 @@ impl Links {
             side.refuse(true);
             side.let_return(may_return);
         }
-        (id, below.unwrap_or(ended))
+        (id, below.unwrap_or(gone.ended))
     }
 
     /// The rows by id, with what the record says of each; those that clash are all there.

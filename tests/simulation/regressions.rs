@@ -99,6 +99,12 @@ fn a_decision_is_lost_with_the_region_that_made_it() {
     super::run_with(5_363, true);
 }
 
+/// Nobody could be asked to forget a region that was let in, and does not come.
+#[test]
+fn who_was_let_in_and_does_not_come_is_forgotten_once_somebody_can_be_asked() {
+    super::run_with(7_000_150, true);
+}
+
 /// A region that joins serves while it has not heard that one which let it in has forgotten it.
 #[test]
 fn who_joins_may_have_been_forgotten_since() {
@@ -162,4 +168,11 @@ fn what_waits_for_a_disk_may_be_of_an_origin_that_is_closed() {
 #[test]
 fn who_waits_for_state_hands_on_what_waits() {
     super::run_with(3_504_165_606_591, true);
+}
+
+/// Parts of a state that was being taken in get lost with the power: what is held is the same then,
+/// and what is shown is not.
+#[test]
+fn a_start_need_not_show_parts_of_a_state_that_were_not_synced() {
+    super::run_with(9_000_197, true);
 }

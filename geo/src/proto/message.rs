@@ -156,6 +156,8 @@ pub(super) const ROSTER_LEVEL: u32 = 4;
 pub(super) const CATCH_UP_LEVEL: u32 = 6;
 /// The level of features since which a record of regions can say that one is excluded.
 pub(super) const EXCLUSION_LEVEL: u32 = 7;
+/// The level of features since which whoever does without a region that was forgotten says so.
+pub(super) const WITHOUT_LEVEL: u32 = 8;
 
 /// A question about the state of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

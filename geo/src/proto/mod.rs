@@ -37,7 +37,7 @@ pub use link::{
 pub use message::{Announcement, Heartbeat, MESSAGE_BYTES_MAX, MessageError};
 pub use reach::Reach;
 pub use refill::Refill;
-pub use roster::{AddError, Entry, ForgetError, Roster, RosterError, Stage};
+pub use roster::{AddError, Entry, ForgetError, Gone, Roster, RosterError, Stage};
 pub use shards::{Compared, Merged, Next, Shards, SpanSum};
 
 /// A moment, in nanoseconds since one that the caller chose. Only differences mean anything.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crdt::{Epoch, Region};
 
 use super::{Connection, LEVEL, Net, Node, Replica, region};
-use crate::proto::{Roster, Stage};
+use crate::proto::{Delivery, Roster, Stage};
 
 /// A node's record of regions, as if it were on its disk.
 #[derive(Clone, Debug)]
@@ -248,15 +248,18 @@ impl<R: Replica> Net<R> {
                 node.reach.down(other, self.now);
             }
         }
-        for (id, ended) in node.record.roster.forgotten() {
+        for (id, gone) in node.record.roster.forgotten() {
             if id == at {
                 continue;
             }
+            let exclude = |delivery: &mut Delivery| {
+                let below = delivery.exclude(id, gone.ended);
+                delivery.done_without(id, &gone.without);
+                below
+            };
             let shards = node.shards.iter_mut();
-            let below = shards
-                .map(|shard| shard.ask(|delivery| delivery.exclude(id, ended)))
-                .max();
-            node.record.roster.end(id, below.unwrap_or(ended));
+            let below = shards.map(|shard| shard.ask(exclude)).max();
+            node.record.roster.end(id, below.unwrap_or(gone.ended));
         }
         for (id, link) in &mut node.links {
             link.refuse(node.record.roster.forgotten().contains_key(id));

@@ -35,7 +35,7 @@ pub use setup::{Mishaps, Setup, Traffic};
 /// The wall clock when the virtual time is zero, in milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
 /// The level of features that nodes know.
-pub const LEVEL: u32 = 7;
+pub const LEVEL: u32 = 8;
 /// How soon a connection is tried again.
 const RECONNECT: Span = Span::from_ms(100);
 /// The lane that stands for the control stream.

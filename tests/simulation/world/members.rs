@@ -216,11 +216,15 @@ impl World {
 
     /// The same once more, as it was lost: whoever decided it has been forgotten before it could
     /// tell, and knows no more of it either. What one that stays has decided is never lost.
+    /// Where nobody could be asked before, it is decided now.
     fn forget_again(&mut self, group: &[u8], id: u8) {
-        let known = self.members.unwanted.get(&id);
-        let (by, incarnation) = *known.expect("it does not run, and is waited for");
-        let stays = group.contains(&by) && self.incarnation(by, by) == incarnation;
-        assert!(!stays, "{by} has forgotten {id}, and nobody knows of it");
+        if let Some(&(by, incarnation)) = self.members.unwanted.get(&id) {
+            let stays = group.contains(&by) && self.incarnation(by, by) == incarnation;
+            assert!(!stays, "{by} has forgotten {id}, and nobody knows of it");
+        } else {
+            let is_undecided = self.members.expected.contains(&id);
+            assert!(is_undecided, "{id} does not run, and is waited for");
+        }
         let mut all = group.iter().copied().filter(|at| *at != id);
         let at = all.find(|&at| self.running().contains(&at) && !self.net.joins(at));
         if let Some(at) = at {
@@ -350,9 +354,10 @@ impl World {
                 self.start_region(id);
             }
             let knows = |world: &Self, at| world.takes_for(at, id, true);
-            if self.members.expected.remove(&id)
+            if self.members.expected.contains(&id)
                 && let Some(at) = self.asked(knows)
             {
+                self.members.expected.remove(&id);
                 self.forget_expected(at, id);
             }
         }

@@ -74,16 +74,22 @@ impl Delivery {
         self.closing.ends(region, &self.config.members)
     }
 
-    /// Whether all regions do without those that are excluded, as far as can be seen. One that has
-    /// not heard of an exclusion may speak of a later epoch than what that has ended: it takes what
-    /// such a life sends, and what it says of earlier ones is not its last word.
+    /// Whether all regions do without those that are excluded. One that has not heard of an
+    /// exclusion takes what a later life sends, and what it says of earlier ones is not its last
+    /// word: also where it says it of the very epoch by which they have ended here, for that life
+    /// may have begun with it. Who says that it does without ends all that it knew, so what it has
+    /// announced before counts no more.
+    ///
+    /// A life that has lost its record does not know what the one before it has said. It speaks of
+    /// a later epoch than what has ended, then, as does a build that says nothing.
     fn all_do_without(&self) -> bool {
-        self.excluded.iter().all(|&region| {
+        self.excluded.iter().all(|(&region, without)| {
             let newest = self.closing.newest(region).unwrap_or_default();
             let known = newest.max(self.version.floor(region));
-            self.others().all(|&other| {
-                let mut said = self.closing.said_by(other);
-                said.all(|said| said.region != region || said.below <= known)
+            self.others().all(|other| {
+                let mut said = self.closing.said_by(*other);
+                let does = without.contains(other) || self.silent_builds.contains(other);
+                does && said.all(|said| said.region != region || said.below <= known)
             })
         })
     }

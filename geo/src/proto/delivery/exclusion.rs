@@ -1,11 +1,13 @@
 //! Of one shard: regions that come to take part, and such that do so no more.
 //!
 //! An excluded region is one all of whose epochs have ended ([`super::ended`]): each of the others
-//! says what it holds of them, and nothing more is stable before all have; then they are closed,
-//! and it holds up nothing any more.
+//! says in the record of regions that it does without it, and announces what it holds of them, and
+//! nothing more is stable before all have; then they are closed, and it holds up nothing any more.
 //!
 //! Who was excluded hears of lives of its own closed without it. What others then say that they
 //! hold of these is all up to where they have closed them, and of the rest nothing.
+
+use std::collections::BTreeSet;
 
 use crdt::{Epoch, Origin, Region, Version};
 
@@ -34,13 +36,35 @@ impl Delivery {
             Some(newest) => below.max(newest),
             None => below.max(Epoch(1)),
         };
-        self.excluded.insert(region);
+        self.excluded.entry(region).or_default();
         let has_ended = self.notice(Origin::new(region, below));
         if is_new || has_ended {
             self.stable_is_old = true;
             self.close_what_can_be();
         }
         below
+    }
+
+    /// These regions have said that they do without one that is excluded. Frames may have become
+    /// ready by it.
+    pub fn done_without(&mut self, region: Region, by: &BTreeSet<Region>) {
+        let Some(known) = self.excluded.get_mut(&region) else {
+            return;
+        };
+        if known != by {
+            known.clone_from(by);
+            self.close_what_can_be();
+        }
+    }
+
+    /// Whether a region's build says without whom it does. Where it does not, this is taken from
+    /// what the region announces.
+    pub fn note_build(&mut self, region: Region, says_without: bool) {
+        if says_without {
+            self.silent_builds.remove(&region);
+        } else if self.silent_builds.insert(region) && !self.excluded.is_empty() {
+            self.close_what_can_be();
+        }
     }
 
     /// Whether a region that says that it has `said` has closed an origin of ours which we have

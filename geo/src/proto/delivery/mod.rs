@@ -139,8 +139,11 @@ pub struct Delivery {
     late: late::Late,
     catch_up: catch_up::CatchUp,
     words: word::Words,
-    /// Regions that take part no more. What others hold of them is taken from these.
-    excluded: BTreeSet<Region>,
+    /// Regions that take part no more, and who has said that it does without each. What others
+    /// hold of them is taken from these.
+    excluded: BTreeMap<Region, BTreeSet<Region>>,
+    /// Regions whose builds do not say so.
+    silent_builds: BTreeSet<Region>,
     /// How often each region has given a sign of life.
     signs: BTreeMap<Region, u64>,
     /// Regions whose times are taken however far ahead they are.
@@ -168,7 +171,8 @@ impl Delivery {
             late: late::Late::default(),
             catch_up: catch_up::CatchUp::default(),
             words: word::Words::default(),
-            excluded: BTreeSet::new(),
+            excluded: BTreeMap::new(),
+            silent_builds: BTreeSet::new(),
             signs: BTreeMap::new(),
             trusted_clocks: BTreeSet::new(),
             kept: None,
@@ -265,7 +269,7 @@ impl Delivery {
             });
         }
         if !self.config.members.contains(&origin.region) {
-            if !self.excluded.contains(&origin.region) {
+            if !self.excluded.contains_key(&origin.region) {
                 return Some(Offer::Refused(Refusal::Stranger));
             }
             if from == origin.region || !self.closing.has_ended(origin) {

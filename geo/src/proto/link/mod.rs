@@ -546,6 +546,7 @@ impl Link {
         }
         self.talk.outboxes = outboxes;
         self.talk.level = hello.level.min(self.config.level);
+        self.note_build(shards);
         self.phase = Phase::Up;
         self.live_at = Some(now);
         self.beat_at = now;

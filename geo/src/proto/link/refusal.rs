@@ -5,6 +5,7 @@
 //! was said in the one before was for nobody.
 
 use super::{Link, Phase, Why};
+use crate::proto::message::WITHOUT_LEVEL;
 use crate::proto::roster::Roster;
 use crate::proto::shards::Shards;
 
@@ -33,6 +34,16 @@ impl Link {
     /// Why the last connection came to its end.
     pub const fn went_down(&self) -> Option<Why> {
         self.went_down
+    }
+
+    /// Whether the record of such a build says without whom its region does.
+    pub(super) fn note_build(&self, shards: &mut dyn Shards) {
+        let says_without = WITHOUT_LEVEL <= self.talk.level;
+        for shard in 0..shards.count() {
+            shards.delivery(shard, &mut |delivery| {
+                delivery.note_build(self.peer, says_without);
+            });
+        }
     }
 
     /// Takes the peer's record of regions, or what of it counts.

@@ -57,11 +57,11 @@ impl Roster {
         self.iter().filter(is_excluded).count()
     }
 
-    /// Region `own` does without those that are excluded. Returns whether that is news.
+    /// Region `own` does without those that take part no more. Returns whether that is news.
     pub(super) fn do_without(&mut self, own: Region) -> bool {
         let mut news = false;
         for ((id, _), entry) in &mut self.entries {
-            if entry.stage == Stage::Excluded && *id != own {
+            if !entry.is_current() && *id != own {
                 news |= entry.without.insert(own);
             }
         }

@@ -66,7 +66,7 @@ pub struct Entry {
     pub revision: u32,
     /// Who counts on nothing any more that it has not acknowledged.
     pub confirmed: BTreeSet<Region>,
-    /// Who does without it, since it was excluded.
+    /// Who does without it, since it was excluded or forgotten.
     pub without: BTreeSet<Region>,
 }
 
@@ -97,6 +97,15 @@ impl Entry {
     pub fn is_current(&self) -> bool {
         self.stage < Stage::Excluded
     }
+}
+
+/// A region that takes part no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Its epochs below this have ended.
+    pub ended: Epoch,
+    /// Who has said that it does without it.
+    pub without: BTreeSet<Region>,
 }
 
 /// Why a region cannot be added.
@@ -251,8 +260,8 @@ impl Roster {
     }
 
     /// Has region `own` confirm those that join: it counts on nothing any more that they have not
-    /// acknowledged; and that it does without those that are excluded. Returns whether that is
-    /// news.
+    /// acknowledged; and that it does without those that take part no more. Returns whether that
+    /// is news.
     pub fn confirm(&mut self, own: Region) -> bool {
         let joining: Vec<(Region, String)> = self
             .iter()
@@ -294,14 +303,20 @@ impl Roster {
         })
     }
 
-    /// The regions that are refused, and below which epochs they have ended. An id that another
-    /// region claims is not among them.
-    pub fn forgotten(&self) -> BTreeMap<Region, Epoch> {
+    /// The regions that are refused. An id that another region claims is not among them.
+    pub fn forgotten(&self) -> BTreeMap<Region, Gone> {
         let current = self.ids();
-        let mut forgotten = BTreeMap::new();
+        let mut forgotten: BTreeMap<Region, Gone> = BTreeMap::new();
         for (id, _, entry) in self.iter().filter(|(id, _, _)| !current.contains(id)) {
-            let ended = forgotten.entry(id).or_insert(entry.ended);
-            *ended = entry.ended.max(*ended);
+            let theirs = Gone {
+                ended: entry.ended,
+                without: entry.without.clone(),
+            };
+            let gone = forgotten.entry(id).or_insert_with(|| theirs.clone());
+            gone.ended = gone.ended.max(theirs.ended);
+            // Of several of one id all must be done without.
+            gone.without
+                .retain(|region| theirs.without.contains(region));
         }
         forgotten
     }

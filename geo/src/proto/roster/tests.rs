@@ -235,7 +235,8 @@ fn an_exclusion_is_undone_by_a_return_and_not_by_older_news() {
     assert!(roster.confirm(region(1)));
     assert!(!roster.merge(&before), "what was before is no news");
     assert!(roster.is_excluded(region(2)) && roster.excluded() == 1);
-    assert_eq!(roster.forgotten()[&region(2)], Epoch(9));
+    let gone = &roster.forgotten()[&region(2)];
+    assert_eq!((gone.ended, &gone.without), (Epoch(9), &[region(1)].into()));
     // For a build that does not know the word it is forgotten.
     let old = Roster::decode(&roster.encode_without_exclusion()).expect("it is a record");
     let stage = old.get(region(2), "two").map(|entry| entry.stage);

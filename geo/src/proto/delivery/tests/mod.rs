@@ -7,6 +7,8 @@ use crdt::{Change, Effect, Epoch, Frame, FrameWriter, Origin, Region, Time, Vers
 use super::*;
 use crate::proto::message::Announcement;
 
+mod excluded;
+
 const NOW_MS: u64 = 1_000;
 
 fn region(id: u8) -> Region {
@@ -399,49 +401,6 @@ fn what_was_handed_on_before_a_life_ended_is_waited_for() {
     assert_eq!(a.version().floor(region(2)), Epoch(9));
 }
 
-#[test]
-fn what_others_hold_of_an_excluded_region_is_taken_until_all_have_said() {
-    let mut a = delivery(3, 1 << 20);
-    let mut c = Issuer::new(origin(3, 1));
-    let frames = [10, 11, 12].map(|ms| c.frame(&[ms], &[]));
-    assert_eq!(give(&mut a, &frames[0]), [10]);
-    assert_eq!(
-        a.exclude(region(3), Epoch(1)),
-        Epoch(2),
-        "its epoch 1 is over"
-    );
-    assert_eq!(a.exclude(region(3), Epoch(1)), Epoch(2), "once");
-    let ended = Offer::Refused(Refusal::Ended);
-    assert_eq!(a.offer(frames[1].clone(), region(3), NOW_MS), ended);
-    let later = Issuer::new(origin(3, 7)).frame(&[20], &[]);
-    assert_eq!(a.offer(later, region(2), NOW_MS), ended);
-    assert_eq!(
-        a.open_endings().last().map(|ending| ending.region),
-        Some(region(3))
-    );
-    let mut word = heartbeat(origin(2, 1), 0, 20, &[(origin(3, 1), 11)]);
-    word.announced = vec![
-        announcement(1, 1, &[]),
-        announcement(2, 1, &[]),
-        announcement(3, 2, &[(origin(3, 1), 11)]),
-    ];
-    a.heard(word, region(2), NOW_MS);
-    assert!(!a.open_endings().is_empty(), "2 holds more than we do");
-    assert_eq!(a.offer(frames[1].clone(), region(2), NOW_MS), Offer::Ready);
-    assert_eq!(apply(&mut a), [11]);
-    assert!(a.open_endings().is_empty());
-    assert!(a.all_have(&Version::from_iter([(origin(3, 1), at(11))])));
-    assert!(matches!(
-        a.offer(frames[2].clone(), region(2), NOW_MS),
-        Offer::Late(_)
-    ));
-    assert!(a.admit(region(3)) && !a.admit(region(3)));
-    assert!(
-        !a.all_have(&Version::new()),
-        "it has said nothing since it is back"
-    );
-}
-
 /// What others have closed without us they count as held, whatever we have written in it.
 #[test]
 fn others_that_have_closed_lives_of_ours_have_none_of_what_we_hold_of_them() {
@@ -505,23 +464,6 @@ fn what_another_has_closed_ends_where_it_says_and_is_announced_like_that() {
     );
 }
 
-/// Until a region does without another, it takes from that one what it holds of a third.
-#[test]
-fn what_was_announced_before_another_was_excluded_does_not_count() {
-    let mut a = delivery(4, 1 << 20);
-    a.heard(heartbeat(origin(4, 1), 0, 20, &[]), region(4), NOW_MS);
-    a.exclude(region(4), Epoch(2));
-    a.exclude(region(3), Epoch(1));
-    let mut heard = heartbeat(origin(2, 1), 0, 20, &[]);
-    let of = |about, below| announcement(about, below, &[]);
-    heard.announced = vec![of(1, 1), of(2, 1), of(4, 2)];
-    a.heard(heard.clone(), region(2), NOW_MS);
-    assert_eq!(a.version().floor(region(4)), Epoch(0));
-    heard.announced.push(of(3, 1));
-    a.heard(heard, region(2), NOW_MS);
-    assert_eq!(a.version().floor(region(4)), Epoch(2));
-}
-
 /// What a region announces may be passed on before its heartbeat counts where it comes from.
 #[test]
 fn what_another_holds_whole_comes_before_parts_also_where_that_was_passed_on() {
@@ -561,33 +503,4 @@ fn what_another_holds_whole_comes_before_parts_also_where_that_was_passed_on() {
     assert_eq!(a.offer(whole, region(2), NOW_MS), Offer::Ready);
     assert_eq!(apply(&mut a), [10]);
     assert_eq!(a.orphans(), Version::from_iter([(old, at(20))]));
-}
-
-/// Who has not heard that a region is excluded takes what a later life of it sends.
-#[test]
-fn what_is_said_by_one_that_still_hears_the_excluded_does_not_count() {
-    let mut a = delivery(3, 1 << 20);
-    assert_eq!(a.exclude(region(3), Epoch(2)), Epoch(2));
-    let later = origin(3, 7);
-    let mut heard = heartbeat(origin(2, 1), 0, 20, &[]);
-    let of = |about, below| announcement(about, below, &[]);
-    heard.announced = vec![of(1, 1), of(2, 1), of(3, 7)];
-    a.heard(heard.clone(), region(2), NOW_MS);
-    let ending = |below| Ending {
-        region: region(3),
-        below: Epoch(below),
-        is_final: false,
-    };
-    assert_eq!(a.open_endings().last(), Some(&ending(2)));
-
-    // It hears of that, and its record says what it knew.
-    assert_eq!(a.exclude(region(3), Epoch(8)), Epoch(8));
-    assert_eq!(a.open_endings().last(), Some(&ending(8)));
-    heard.announced.push(announcement(3, 8, &[(later, 10)]));
-    heard.time = at(21);
-    a.heard(heard, region(2), NOW_MS);
-    let frame = Issuer::new(later).frame(&[10], &[]);
-    assert_eq!(a.offer(frame, region(2), NOW_MS), Offer::Ready);
-    assert_eq!(apply(&mut a), [10]);
-    assert!(a.open_endings().is_empty());
 }
