@@ -90,6 +90,12 @@ impl Shards {
         Ok(shard)
     }
 
+    /// How many effects commands have had since the node started.
+    pub fn changes(&self) -> u64 {
+        let each = (0..self.count()).map(|index| self.lock(index).changes());
+        each.sum()
+    }
+
     /// Runs with a shard locked.
     pub fn with<R>(&self, index: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
         run(&mut self.lock(index))

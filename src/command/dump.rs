@@ -1,18 +1,14 @@
 //! `DUMP` and `RESTORE`: values in Redis's own format, for whoever moves them.
 //!
 //! What is restored is an ordinary write: one op, however large the value is, that goes to other
-//! regions as any other. Idle times and frequencies are taken and forgotten, as nothing is evicted
-//! by them.
+//! regions as any other. How it was used before is noted here alone, if the policy goes by it.
 
 use super::keys::row;
 use super::number::parse_i64;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, whole};
 use crate::limits;
 use crate::rdb::{self, OpenError, Value};
-use crate::shard::Txn;
-
-/// What a frequency of use can be.
-const FREQUENCY_MAX: i64 = 255;
+use crate::shard::{Txn, Used};
 
 pub(super) const COMMANDS: &[Command] = &[
     row(
@@ -28,7 +24,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "RESTORE",
         -4,
         Keys::FIRST,
-        Flags::WRITE.and(Flags::DENY_OOM),
+        Flags::WRITE.and(Flags::DENY_OOM).and(Flags::NO_TOUCH),
         "Makes a key of what DUMP gave.",
         "as if it were written by the commands of its type; removes what it had seen; of concurrent deadlines the longest is kept",
         Run::Shard(restore),
@@ -46,15 +42,11 @@ fn dump(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
 
 /// The options of `RESTORE`.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a word of the command"
-)]
 struct Options {
     replace: bool,
     absolute: bool,
-    idle: bool,
-    frequency: bool,
+    /// How the key was used before.
+    used: Option<Used>,
 }
 
 impl Options {
@@ -65,20 +57,22 @@ impl Options {
                 options.replace = true;
             } else if args.token_is("ABSTTL") {
                 options.absolute = true;
-            } else if 2 <= args.remaining() && !options.frequency && args.token_is("IDLETIME") {
-                if args.int()? < 0 {
-                    return Err(CommandError::text(
-                        "ERR Invalid IDLETIME value, must be >= 0",
-                    ));
-                }
-                options.idle = true;
-            } else if 2 <= args.remaining() && !options.idle && args.token_is("FREQ") {
-                if !(0..=FREQUENCY_MAX).contains(&args.int()?) {
-                    return Err(CommandError::text(
-                        "ERR Invalid FREQ value, must be >= 0 and <= 255",
-                    ));
-                }
-                options.frequency = true;
+            } else if 2 <= args.remaining()
+                && !matches!(options.used, Some(Used::Times(_)))
+                && args.token_is("IDLETIME")
+            {
+                let idle_s = u64::try_from(args.int()?);
+                let idle_s = idle_s
+                    .map_err(|_| CommandError::text("ERR Invalid IDLETIME value, must be >= 0"))?;
+                options.used = Some(Used::Ago { idle_s });
+            } else if 2 <= args.remaining()
+                && !matches!(options.used, Some(Used::Ago { .. }))
+                && args.token_is("FREQ")
+            {
+                let count = u8::try_from(args.int()?).map_err(|_| {
+                    CommandError::text("ERR Invalid FREQ value, must be >= 0 and <= 255")
+                })?;
+                options.used = Some(Used::Times(count));
             } else {
                 return Err(CommandError::Syntax);
             }
@@ -115,6 +109,7 @@ fn restore(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Out
         txn.remove(&key);
     } else {
         whole::put(txn, &key, &value, ends_at_ms)?;
+        txn.set_use(&key, options.used);
     }
     reply.ok();
     Ok(())
@@ -126,12 +121,38 @@ mod tests {
 
     use super::super::testing::{NOW_MS, check_at, exchange, run, run_bytes, shard, shard_of};
     use crate::rdb::{Field, Value, dump};
+    use crate::shard::{Frequency, Noted};
 
     const BAD: &str = "-ERR Bad data format";
     const FOOTER: &str = "-ERR DUMP payload version or checksum are wrong";
 
     fn payload(text: &[u8]) -> Vec<u8> {
         dump(&Value::String(text.to_vec()))
+    }
+
+    #[test]
+    fn what_is_restored_counts_as_used_as_it_was() {
+        let mut shard = shard();
+        let good = payload(b"v");
+        shard.note_uses_as(Noted::Recency, NOW_MS);
+        for (option, idle_s) in [(Some(b"1000".as_slice()), 1_000), (None, 0)] {
+            let mut args: Vec<&[u8]> = vec![b"RESTORE", b"k", b"0", &good, b"REPLACE"];
+            if let Some(seconds) = option {
+                args.extend([b"IDLETIME", seconds]);
+            }
+            assert_eq!(run_bytes(&mut shard, &args), b"+OK\r\n");
+            let idle = shard.idle_ms(&shard.state().seed().key(b"k"), NOW_MS);
+            assert_eq!(idle.map(|ms| ms.div_ceil(1_000)), Some(idle_s));
+        }
+        let frequency = Frequency {
+            log_factor: 10,
+            decay_min: 1,
+        };
+        shard.note_uses_as(Noted::Frequency(frequency), NOW_MS);
+        let args: [&[u8]; 7] = [b"RESTORE", b"k", b"0", &good, b"REPLACE", b"FREQ", b"100"];
+        assert_eq!(run_bytes(&mut shard, &args), b"+OK\r\n");
+        let count = shard.use_count(&shard.state().seed().key(b"k"), NOW_MS);
+        assert_eq!(count, Some(100));
     }
 
     #[test]

@@ -101,7 +101,8 @@ fn clients(call: &Call<'_>, text: &mut String) {
     let blocked: usize = (0..shards.count())
         .map(|i| shards.with(i, |s| s.waiting()))
         .sum();
-    line(text, "blocked_clients", blocked);
+    let paused = call.server.paused_clients.load(Ordering::Relaxed);
+    line(text, "blocked_clients", blocked + paused);
 }
 
 /// Bytes with a unit, as Redis writes them.
@@ -144,6 +145,12 @@ fn persistence(call: &Call<'_>, text: &mut String) {
     let status = |is_well: bool| if is_well { "ok" } else { "err" };
     let since_ms = [saved.saved_ms, call.server.started_ms];
     let since_ms = since_ms.into_iter().find(|&ms| ms != 0).unwrap_or_default();
+    let changes = call.server.shards.changes();
+    line(
+        text,
+        "rdb_changes_since_last_save",
+        changes.saturating_sub(saved.changes),
+    );
     line(text, "rdb_bgsave_in_progress", u8::from(saved.is_running));
     line(text, "rdb_last_save_time", since_ms / 1_000);
     line(

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crdt::{End, Key};
 
+use super::list_wait::take_first;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
 
@@ -459,34 +460,6 @@ fn rpoplpush(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> O
     let moved = move_one(txn, (&source, End::Tail), (&target, End::Head))?;
     reply.bulk_or_null(moved.as_deref());
     Ok(())
-}
-
-/// Takes elements from the first of several lists that has any, as `LMPOP` is asked to. Returns
-/// whether one did, and has replied then.
-pub(super) fn take_first(
-    txn: &mut Txn<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<bool, CommandError> {
-    let names = args.counted_keys()?;
-    let end = end_of(args)?;
-    let mut count = 1;
-    if args.token_is("COUNT") {
-        count = args.at_least(1, "ERR count should be greater than 0")?;
-    }
-    args.done()?;
-    for name in names {
-        let key = txn.key(name);
-        let taken = take(txn, reply, (&key, end, count), |reply, taken| {
-            reply.array(2);
-            reply.bulk(name);
-            reply.array(taken);
-        });
-        if taken? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn lmpop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -2,7 +2,7 @@
 
 use crdt::End;
 
-use super::list::{end_of, move_one, take, take_first};
+use super::list::{end_of, move_one, take};
 use super::{Args, Command, CommandError, Flags, Keys, Reply, Run, Wait};
 use crate::shard::Txn;
 
@@ -153,6 +153,34 @@ fn blmpop(
     } else {
         Wait::Block
     })
+}
+
+/// Takes elements from the first of several lists that has any, as `LMPOP` is asked to. Returns
+/// whether one did, and has replied then.
+pub(super) fn take_first(
+    txn: &mut Txn<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<bool, CommandError> {
+    let names = args.counted_keys()?;
+    let end = end_of(args)?;
+    let mut count = 1;
+    if args.token_is("COUNT") {
+        count = args.at_least(1, "ERR count should be greater than 0")?;
+    }
+    args.done()?;
+    for name in names {
+        let key = txn.key(name);
+        let taken = take(txn, reply, (&key, end, count), |reply, taken| {
+            reply.array(2);
+            reply.bulk(name);
+            reply.array(taken);
+        });
+        if taken? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

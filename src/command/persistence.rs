@@ -75,6 +75,7 @@ fn bgsave(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
 const IN_PROGRESS: CommandError = CommandError::text("ERR Background save already in progress");
 
 fn save(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    call.check_no_transaction()?;
     let snapshots = snapshots(call)?;
     let before = snapshots.facts().done;
     if !snapshots.ask() {

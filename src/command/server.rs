@@ -32,12 +32,7 @@ fn time(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 fn shutdown(call: &mut Call<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Outcome {
-    if call.session.queue.is_some() {
-        call.session.queue_broken = true;
-        return Err(CommandError::text(
-            "ERR Command not allowed inside a transaction",
-        ));
-    }
+    call.check_no_transaction()?;
     let mut abort = false;
     while !args.is_empty() {
         let known = ["NOSAVE", "SAVE", "NOW", "FORCE"]

@@ -88,6 +88,7 @@ fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     };
     call.session.watched = watched;
     unwatch(call.server, call.session);
+    call.server.slow.show(&call.session.client, &[b"EXEC"]);
     outcome
 }
 

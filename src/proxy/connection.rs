@@ -537,9 +537,29 @@ impl Drop for Waiting<'_> {
 /// How often a pending reply is tried at least: what it waits for may be nothing but time.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// A client that is paused, which counts as blocked.
+struct Paused<'a>(&'a Server);
+
+impl<'a> Paused<'a> {
+    fn new(server: &'a Server) -> Self {
+        server.paused_clients.fetch_add(1, Ordering::Relaxed);
+        Self(server)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.paused_clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Waits for the end of a pause.
 async fn pause(server: &Server, ms: u64) {
     let resumed = server.resumed.notified();
+    if !server.is_paused() {
+        return; // It has ended since the command was looked at.
+    }
+    let _paused = Paused::new(server);
     tokio::select! {
         () = resumed => {}
         () = tokio::time::sleep(Duration::from_millis(ms)) => {}

@@ -73,7 +73,10 @@ pub(super) fn execute(
             if let Some(ms) = paused_for_ms(server, session, command) {
                 return Ok(Step::Pause(ms));
             }
-            server.slow.show(&session.client, arguments);
+            // The commands of a transaction are shown as they run, so `EXEC` comes after them.
+            if command.name != "EXEC" {
+                server.slow.show(&session.client, arguments);
+            }
             let mut call = Call {
                 server,
                 session,

@@ -59,6 +59,18 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// Refuses what would have to wait, or ends the node, where a transaction is being queued; that
+    /// comes to nothing then.
+    pub fn check_no_transaction(&mut self) -> Outcome {
+        if self.session.queue.is_some() {
+            self.session.queue_broken = true;
+            return Err(CommandError::text(
+                "ERR Command not allowed inside a transaction",
+            ));
+        }
+        Ok(())
+    }
+
     /// Replies now if possible, else as soon as it is, at the latest when the time is over (0: for
     /// ever).
     pub fn reply_later(&mut self, reply: &mut Reply<'_>, timeout_ms: u64, mut poll: Poll) {

@@ -180,6 +180,8 @@ pub struct Server {
     pub request_exceeded: AtomicU64,
     /// What clients may leave unread.
     pub output: super::OutputLimits,
+    /// Clients that wait for the end of a pause.
+    pub paused_clients: AtomicUsize,
     /// Wakes clients that are paused.
     pub resumed: tokio::sync::Notify,
     /// Ends the node.
@@ -209,6 +211,7 @@ impl Server {
             refused: AtomicU64::new(0),
             paused_until_ms: AtomicU64::new(0),
             paused_writes_only: AtomicBool::new(false),
+            paused_clients: AtomicUsize::new(0),
             stats: super::CommandStats::default(),
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
@@ -289,6 +292,11 @@ impl Server {
             .store(writes_only, Ordering::Relaxed);
         self.paused_until_ms.store(until_ms, Ordering::Release);
         self.resumed.notify_waiters();
+    }
+
+    /// Whether some commands have to wait now.
+    pub fn is_paused(&self) -> bool {
+        self.paused_until_ms.load(Ordering::Acquire) != 0
     }
 
     /// How long a command has to wait now, if it does. Costs a load while nothing is paused.

@@ -49,6 +49,7 @@ pub(crate) fn transaction(
     let mut later = Vec::new();
     for (queued, arguments) in queue.iter().zip(&lists) {
         let command = queued.command;
+        server.slow.show(&call.session.client, arguments);
         match command.run {
             Run::Node(_) if command.runs_after() => later.push((reply.mark(), command, arguments)),
             Run::Node(handler) => {

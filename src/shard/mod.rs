@@ -41,7 +41,7 @@ pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
 pub use txn::Txn;
-pub use uses::{Eviction, Frequency, Noted};
+pub use uses::{Eviction, Frequency, Noted, Used};
 pub use waiters::Retry;
 use waiters::Waiters;
 
@@ -94,6 +94,8 @@ pub struct Shard {
     alone: bool,
     /// Whether somebody reads its log.
     logs: bool,
+    /// Effects of commands so far.
+    changes: u64,
     /// How often something of another region's state was taken in.
     intakes: u64,
     has_adopted: bool,
@@ -156,6 +158,7 @@ impl Shard {
             origin,
             alone,
             logs: !alone || peers.on_disk,
+            changes: 0,
             intakes: 0,
             has_adopted: false,
             dirty: Arc::default(),

@@ -109,6 +109,7 @@ impl super::Shard {
     /// Ends an op: links may send it.
     pub(super) fn close(&mut self, op: OpenOp) {
         self.delivery.issued(op.time);
+        self.changes += u64::from(op.effects);
         if !self.logs {
             return;
         }

@@ -4,8 +4,15 @@ use std::borrow::Cow;
 
 use crdt::{Hash, Key, Kind, List, Set, SortedSet};
 
-use super::{Shard, Txn};
+use super::{Shard, Txn, Used};
 use crate::command::CommandError;
+
+impl Shard {
+    /// How many effects commands have had here since the node started.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+}
 
 /// Reading. What is past its deadline is not there.
 impl Txn<'_> {
@@ -101,6 +108,12 @@ impl Txn<'_> {
     pub fn note_use(&mut self, name: &[u8]) {
         let key = self.key(name);
         self.shard.note_use(&key, self.now_ms);
+    }
+
+    /// A key that was made just now counts as used like this, where that is what is noted; without
+    /// anything known, as used now.
+    pub fn set_use(&mut self, key: &Key<'_>, used: Option<Used>) {
+        self.shard.set_use(key, used, self.now_ms);
     }
 
     /// How often a key was used, where that is noted.

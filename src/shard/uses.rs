@@ -113,6 +113,18 @@ pub(super) struct Uses {
     since_ms: u64,
 }
 
+/// How a key was used before it came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// For the last time so many seconds ago.
+    Ago {
+        /// Seconds.
+        idle_s: u64,
+    },
+    /// So often, as [`Shard::use_count`] counts.
+    Times(u8),
+}
+
 /// Milliseconds in a unit of time under an LRU policy.
 const UNIT_MS: u64 = 64;
 /// Set in a word of a key that has not been used since it came to be.
@@ -213,6 +225,19 @@ impl Shard {
         let (uses, random) = (self.uses, &mut self.random);
         self.state
             .change_use(key, |word| uses.used(word, now_ms, random));
+    }
+
+    /// A key counts as used like this, where that is what is noted; otherwise as used now.
+    pub(super) fn set_use(&mut self, key: &Key<'_>, used: Option<Used>, now_ms: u64) {
+        let word = match (self.uses.noted, used) {
+            (Noted::Nothing, _) => return,
+            (Noted::Recency, Some(Used::Ago { idle_s })) => {
+                recency_word(now_ms.saturating_sub(idle_s.saturating_mul(1_000)))
+            }
+            (Noted::Frequency(_), Some(Used::Times(count))) => frequency_word(now_ms, count.into()),
+            (Noted::Recency | Noted::Frequency(_), _) => self.uses.fresh(now_ms),
+        };
+        self.state.change_use(key, |_| word);
     }
 
     /// Keys that come to be from now on do so at this moment.

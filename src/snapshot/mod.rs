@@ -67,6 +67,8 @@ pub struct Facts {
     pub took_ms: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// How many effects commands had had before it; see [`Shards::changes`].
+    pub changes: u64,
     /// Why the last try failed, if it did.
     pub failure: Option<Arc<str>>,
     /// How many were finished or have failed.
@@ -181,6 +183,7 @@ impl Snapshots {
             let mut facts = self.facts.lock();
             (facts.is_running, facts.since_ms) = (true, since_ms);
         }
+        let changes = self.shards.changes();
         let written = self.write();
         let mut facts = self.facts.lock();
         facts.is_running = false;
@@ -189,7 +192,7 @@ impl Snapshots {
             Ok(bytes) => {
                 facts.saved_ms = clock::now_ms();
                 facts.took_ms = facts.saved_ms.saturating_sub(since_ms);
-                facts.bytes = bytes;
+                (facts.bytes, facts.changes) = (bytes, changes);
                 facts.failure = None;
                 self.due_bytes.store(due_after(bytes), Ordering::Relaxed);
                 tracing::info!(bytes, elapsed_ms = facts.took_ms, "snapshot");

@@ -189,9 +189,11 @@ fn a_pause_holds_back_writes_and_ends_early() {
     a.check("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
     b.check("GET k", "$-1\r\n");
     b.send("SET k v");
+    wait_until(|| a.ask("INFO clients").contains("blocked_clients:1"));
     a.check("GET k", "$-1\r\n");
     a.check("CLIENT UNPAUSE", "+OK\r\n");
     assert_eq!(b.until("+OK\r\n"), "+OK\r\n");
+    assert!(a.ask("INFO clients").contains("blocked_clients:0"));
     a.check("GET k", "$1\r\nv\r\n");
     a.check(
         "CLIENT PAUSE x",
@@ -295,6 +297,13 @@ fn a_monitor_sees_what_others_do() {
     let seen = a.until("\"ECHO\" \"that-was-all\"\r\n");
     assert!(seen.contains("[0 127.0.0.1:"), "{seen}");
     assert!(seen.contains("] \"SET\" \"k\" \"v\"\r\n"), "{seen}");
+    b.check(
+        "MULTI\r\nGET k\r\nEXEC",
+        "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n",
+    );
+    let seen = a.until("\"ECHO\" \"that-was-all\"\r\n");
+    let names = ["MULTI", "GET", "EXEC"].map(|name| seen.find(name).expect(name));
+    assert!(names.is_sorted(), "{seen}");
     a.send("QUIT");
     assert!(a.until("never").ends_with("+OK\r\n"));
 }
@@ -538,8 +547,9 @@ fn what_may_be_in_a_transaction_is_as_in_redis() {
          -ERR MULTI calls can not be nested\r\n+OK\r\n",
     );
     a.check(
-        "MULTI\r\nSHUTDOWN\r\nEXEC",
+        "MULTI\r\nSHUTDOWN\r\nSAVE\r\nEXEC",
         "+OK\r\n-ERR Command not allowed inside a transaction\r\n\
+         -ERR Command not allowed inside a transaction\r\n\
          -EXECABORT Transaction discarded because of previous errors.\r\n",
     );
     a.check(
