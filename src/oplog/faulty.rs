@@ -191,6 +191,9 @@ impl FaultyDisk {
         for taken in inner.first(steps) {
             found.taken = taken.number;
             found.take(taken.step.clone());
+            if let Some(by) = taken.durable_by.filter(|_| taken.is_durable(steps)) {
+                found.settle(taken.number, by);
+            }
             if let Some(at) = taken.failed_at.filter(|at| *at <= steps) {
                 found.fail(taken.number, at);
             }
@@ -202,15 +205,22 @@ impl FaultyDisk {
         }
     }
 
-    /// Forgets what a crash before now would leave, which has its cost.
+    /// Forgets what a crash before now would leave, which has its cost. What came after a step that
+    /// is not durable stays as long as that does, where it is about the same: a crash undoes the
+    /// one, and not the order.
     pub fn forget(&self) {
         let mut inner = self.inner.lock();
         let Inner { base, steps, .. } = &mut *inner;
+        let mut open: BTreeSet<Scope> = BTreeSet::new();
         steps.retain(|taken| {
-            if taken.durable_by.is_some() {
+            let scope = scope(&taken.step);
+            let is_behind = scope.as_ref().is_some_and(|scope| open.contains(scope));
+            if taken.durable_by.is_some() && !is_behind {
                 base.apply(&taken.step, Fate::Happened);
+                return false;
             }
-            taken.durable_by.is_none()
+            open.extend(scope);
+            true
         });
         inner.forgotten = inner.taken;
     }
@@ -391,11 +401,21 @@ impl Inner {
 
     /// No later sync makes this step durable.
     fn fail(&mut self, number: usize, at: usize) {
+        self.close(number).failed_at = Some(at);
+    }
+
+    /// This step is durable by that one, which may be forgotten.
+    fn settle(&mut self, number: usize, by: usize) {
+        self.close(number).durable_by = Some(by);
+    }
+
+    /// A step of which no later one decides whether it is durable.
+    fn close(&mut self, number: usize) -> &mut Taken {
         for open in self.open.values_mut() {
             open.retain(|&other| other != number);
         }
         let place = self.steps.partition_point(|taken| taken.number < number);
-        self.steps[place].failed_at = Some(at);
+        &mut self.steps[place]
     }
 
     /// Syncs, or fails: then no later sync makes durable what this one was about.
@@ -524,5 +544,39 @@ impl Stored for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let scope = Scope::File(self.file);
         self.disk.inner.lock().sync(Step::Sync(self.file), &scope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a failed sync was about and what was written once more after it, when all else is
+    /// forgotten: the old does not come after the new.
+    #[test]
+    fn what_is_never_durable_stays_before_what_is() {
+        let disk = FaultyDisk::default();
+        let file = disk.create("log/1").expect("it can be made");
+        disk.sync_folder("log").expect("it syncs");
+        file.append(0, b"first").expect("there is room");
+        file.truncate(0).expect("it can be cut");
+        let sync_fails = true;
+        disk.trouble(Trouble {
+            sync_fails,
+            ..Trouble::default()
+        });
+        assert!(file.sync().is_err());
+        disk.trouble(Trouble::default());
+        file.append(0, b"again").expect("there is room");
+        file.sync().expect("it syncs");
+        for disk in [disk.clone(), disk.after_kill(disk.steps())] {
+            disk.forget();
+            for disk in [disk.clone(), disk.after_kill(disk.steps())] {
+                for fate in [Fate::Happened, Fate::Lost, Fate::Torn(2)] {
+                    let left = disk.after_crash(disk.steps(), |_| fate);
+                    assert_eq!(left.content("log/1"), b"again", "{fate:?}");
+                }
+            }
+        }
     }
 }

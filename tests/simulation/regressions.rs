@@ -176,3 +176,9 @@ fn who_waits_for_state_hands_on_what_waits() {
 fn a_start_need_not_show_parts_of_a_state_that_were_not_synced() {
     super::run_with(9_000_197, true);
 }
+
+/// A sync fails, a start writes once more what that was about, and a crash comes long after.
+#[test]
+fn what_a_start_has_written_once_more_is_not_undone() {
+    super::run_with(193_871_518_679_186, true);
+}
