@@ -181,4 +181,5 @@ fn a_start_need_not_show_parts_of_a_state_that_were_not_synced() {
 #[test]
 fn what_a_start_has_written_once_more_is_not_undone() {
     super::run_with(193_871_518_679_186, true);
+    super::run_with(176_319_568_064_162, false);
 }
