@@ -98,7 +98,7 @@ pub(super) const LATENCY: &[Subcommand] = &[
         "HISTOGRAM",
         -2,
         "[command [command ...]]",
-        "Is empty: not recorded.",
+        "How long commands took: microseconds, and how many calls took that at most.",
         histogram,
     ),
 ];
@@ -258,8 +258,28 @@ fn latency_doctor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) 
     Ok(())
 }
 
-fn histogram(_: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.map(0);
+/// Of the commands that are named, or of all; those that have not run are left out.
+fn histogram(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let wanted = args.rest();
+    let mut ran = call.server.stats.list();
+    ran.retain(|(name, ..)| {
+        let is_it = |wanted: &&[u8]| wanted.eq_ignore_ascii_case(name.as_bytes());
+        wanted.is_empty() || wanted.iter().any(is_it)
+    });
+    reply.map(ran.len());
+    for (name, calls, _) in ran {
+        reply.bulk(name.to_ascii_lowercase().as_bytes());
+        reply.map(2);
+        reply.bulk(b"calls");
+        reply.int(calls as i64);
+        reply.bulk(b"histogram_usec");
+        let steps = call.server.stats.histogram(name);
+        reply.map(steps.len());
+        for (us, below) in steps {
+            reply.int(us as i64);
+            reply.int(below as i64);
+        }
+    }
     Ok(())
 }
 

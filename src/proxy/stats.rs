@@ -1,4 +1,5 @@
-//! How often each command ran, and for how long: `INFO commandstats`; and how many a second.
+//! How often each command ran, and for how long: `INFO commandstats`, `LATENCY HISTOGRAM`; and how
+//! many a second.
 //!
 //! A connection counts for itself and adds up once a batch, or when the command changes.
 
@@ -11,6 +12,22 @@ use crate::command::{COMMANDS, number_of};
 
 /// Threads that count apart: what two of them wrote in turn would go to and fro between caches.
 const LANES: usize = 16;
+/// Steps of a histogram: up to some eight seconds.
+const STEPS: usize = 24;
+
+/// The step of what took so long.
+#[inline]
+fn step_of(took_ns: u64) -> usize {
+    let above = 64 - (took_ns.saturating_sub(1) >> 10).leading_zeros();
+    (above as usize).min(STEPS - 1)
+}
+
+/// What the commands of a step took at most, microseconds: each is twice the one before, from a
+/// microsecond on, as in Redis.
+const fn most_us(step: usize) -> u64 {
+    (1024 << step) / 1_000
+}
+
 /// Samples that the rate of late is taken from, as in Redis.
 const SAMPLES: usize = 16;
 
@@ -19,6 +36,8 @@ const SAMPLES: usize = 16;
 struct Count {
     calls: AtomicU64,
     took_ns: AtomicU64,
+    /// How many took as long as each step.
+    steps: [AtomicU64; STEPS],
 }
 
 /// See the module.
@@ -67,6 +86,23 @@ impl CommandStats {
             .collect()
     }
 
+    /// How long a command took: microseconds, and how many calls took that at most, where that
+    /// changes.
+    pub fn histogram(&self, name: &str) -> Vec<(u64, u64)> {
+        let Some(at) = number_of(name.as_bytes()) else {
+            return Vec::new();
+        };
+        let mut below = 0;
+        let found = (0..STEPS).filter_map(|step| {
+            let counts = self.lanes.iter().filter_map(|lane| lane.get(at));
+            let steps = counts.map(|count| count.steps[step].load(Ordering::Relaxed));
+            let took: u64 = steps.sum();
+            below += took;
+            (0 < took).then(|| (most_us(step), below))
+        });
+        found.collect()
+    }
+
     /// Commands that ran.
     pub fn total(&self) -> u64 {
         let counts = self.lanes.iter().flatten();
@@ -104,6 +140,9 @@ impl CommandStats {
         for count in self.lanes.iter().flatten() {
             count.calls.store(0, Ordering::Relaxed);
             count.took_ns.store(0, Ordering::Relaxed);
+            for step in &count.steps {
+                step.store(0, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -114,6 +153,9 @@ pub(super) struct Tally {
     name: &'static str,
     calls: u64,
     took_ns: u64,
+    steps: [u32; STEPS],
+    /// A bit for each step that is not zero.
+    seen: u32,
 }
 
 impl Tally {
@@ -126,19 +168,28 @@ impl Tally {
         }
         self.calls += 1;
         self.took_ns += took_ns;
+        let step = step_of(took_ns);
+        self.steps[step] += 1;
+        self.seen |= 1 << step;
     }
 
     /// Adds up what was counted.
     pub(super) fn add_up(&mut self, stats: &CommandStats) {
-        let Self {
-            name,
-            calls,
-            took_ns,
-        } = std::mem::take(self);
-        if let Some(count) = number_of(name.as_bytes()).and_then(|at| stats.lanes[lane()].get(at)) {
-            count.calls.fetch_add(calls, Ordering::Relaxed);
-            count.took_ns.fetch_add(took_ns, Ordering::Relaxed);
+        let number = number_of(self.name.as_bytes());
+        let count = number.and_then(|at| stats.lanes[lane()].get(at));
+        if let Some(count) = count {
+            count.calls.fetch_add(self.calls, Ordering::Relaxed);
+            count.took_ns.fetch_add(self.took_ns, Ordering::Relaxed);
         }
+        while self.seen != 0 {
+            let step = self.seen.trailing_zeros() as usize;
+            self.seen &= self.seen - 1;
+            let took = std::mem::take(&mut self.steps[step]);
+            if let Some(count) = count {
+                count.steps[step].fetch_add(took.into(), Ordering::Relaxed);
+            }
+        }
+        (self.name, self.calls, self.took_ns) = ("", 0, 0);
     }
 }
 
@@ -177,5 +228,25 @@ mod tests {
         assert_eq!(stats.list(), [("GET", 2, 3), ("SET", 1, 8)]);
         stats.reset();
         assert_eq!(stats.list(), []);
+    }
+
+    #[test]
+    fn a_histogram_counts_what_took_so_long_at_most() {
+        let stats = CommandStats::default();
+        let mut tally = Tally::default();
+        for took_ns in [0, 1_024, 1_025, 2_048, 9_000, 1 << 40] {
+            tally.count(&stats, "GET", took_ns);
+        }
+        tally.add_up(&stats);
+        tally.count(&stats, "GET", 9_000);
+        tally.add_up(&stats);
+        let longest = most_us(STEPS - 1);
+        assert_eq!(
+            stats.histogram("GET"),
+            [(1, 2), (2, 4), (16, 6), (longest, 7)]
+        );
+        assert_eq!(stats.histogram("SET"), []);
+        stats.reset();
+        assert_eq!(stats.histogram("GET"), []);
     }
 }

@@ -282,6 +282,11 @@ fn what_is_slow_is_logged() {
     a.check("SLOWLOG RESET", "+OK\r\n");
     a.check("SLOWLOG LEN", ":0\r\n");
     a.check("LATENCY LATEST", "*0\r\n");
+    a.check("LATENCY HISTOGRAM GET nosuch", "*0\r\n");
+    a.check("GET k", "$1\r\nv\r\n");
+    let steps = a.ask("LATENCY HISTOGRAM nosuch get");
+    let of_one = "*2\r\n$3\r\nget\r\n*4\r\n$5\r\ncalls\r\n:1\r\n$14\r\nhistogram_usec\r\n*2\r\n:";
+    assert!(steps.starts_with(of_one), "{steps}");
     a.check("MEMORY USAGE nosuch", "$-1\r\n");
     assert!(a.ask("MEMORY USAGE k").starts_with(':'));
     a.check("DEBUG SLEEP 0.02", "+OK\r\n");
