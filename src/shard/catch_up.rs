@@ -111,6 +111,7 @@ impl Shard {
         if !equal.is_empty() {
             self.note(Intake::Equal(version.clone(), equal));
         }
+        self.delivery.was_shown(version);
         self.follow(version);
         self.serve(now_ms);
         Some(compared)
@@ -137,6 +138,7 @@ impl Shard {
             Some(Err(error)) => return Merged::Bad(error.to_string()),
         }
         self.touched.all();
+        self.delivery.was_shown(piece.version());
         self.follow(piece.version());
         self.serve(now_ms);
         Merged::Done

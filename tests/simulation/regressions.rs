@@ -183,3 +183,10 @@ fn what_a_start_has_written_once_more_is_not_undone() {
     super::run_with(193_871_518_679_186, true);
     super::run_with(176_319_568_064_162, false);
 }
+
+/// A region handed out state before it had said that it had applied what was in it, and the one
+/// that took it in took its parts for all that there was of the ops of a region that had died.
+#[test]
+fn what_a_region_hands_out_it_holds_whatever_it_has_said() {
+    super::run_with(67_745_375_537_963, false);
+}

@@ -50,6 +50,7 @@ impl Remembering {
     }
 
     fn go_ahead(&mut self, version: &Version) {
+        self.delivery.was_shown(version);
         let latest = version.iter().map(|(_, time)| time).max();
         self.clock.observe(latest.unwrap_or_default());
         self.ahead.join(version);

@@ -16,11 +16,12 @@
 //! on, where its origin has ended.
 //!
 //! An announcement does not tell what is held whole from parts. So what a region has applied comes
-//! with it, by whatever way, and who knows of the one knows of the other.
+//! with it, by whatever way, and who knows of the one knows of the other. What a region hands out
+//! can be ahead of what it has said: of what that shows it holds, its word is not waited for.
 
 use std::collections::BTreeMap;
 
-use crdt::{Origin, Region, Time, Version};
+use crdt::{Epoch, Origin, Region, Time, Version};
 
 use super::Delivery;
 use crate::proto::{Instant, Span};
@@ -31,8 +32,10 @@ const LEASE: Span = Span::from_ms(2_000);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct CatchUp {
-    /// Whose state is taken in, and whether some of it has been.
-    takes: Option<(Region, bool)>,
+    /// Whose state is taken in.
+    takes: Option<Taking>,
+    /// What regions held, in which life, when they handed out state.
+    shown: BTreeMap<Region, (Epoch, Version)>,
     /// Who is handed ours, and until when.
     gives: Option<(Region, Instant)>,
     /// Up to where parts of the state go.
@@ -41,32 +44,67 @@ pub(super) struct CatchUp {
     joins: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Taking {
+    from: Region,
+    /// Its life.
+    epoch: Epoch,
+    /// Whether some of it has been taken in.
+    has_begun: bool,
+}
+
 impl Delivery {
     /// Begins to take in the state of region `from`. Returns whether it may.
     pub(crate) fn begin_to_take(&mut self, from: Region, now: Instant) -> bool {
         let gives = self.catch_up.gives.is_some_and(|(_, until)| now < until);
         let may = !gives && self.catch_up.takes.is_none();
         if may {
-            self.catch_up.takes = Some((from, false));
+            self.catch_up.takes = Some(Taking {
+                from,
+                epoch: self.closing.newest(from).unwrap_or_default(),
+                has_begun: false,
+            });
         }
         may
     }
 
     /// Whether the state of region `from` is being taken in.
     pub(crate) fn takes_from(&self, from: Region) -> bool {
-        self.catch_up.takes.is_some_and(|(other, _)| other == from)
+        self.catch_up
+            .takes
+            .is_some_and(|taking| taking.from == from)
     }
 
     /// Notes that some of it has been.
     pub(crate) fn has_taken(&mut self) {
-        if let Some((_, has_taken)) = &mut self.catch_up.takes {
-            *has_taken = true;
+        if let Some(taking) = &mut self.catch_up.takes {
+            taking.has_begun = true;
         }
+    }
+
+    /// Notes what the region whose state is taken in held when it handed out some of it.
+    pub fn was_shown(&mut self, held: &Version) {
+        let Some(Taking { from, epoch, .. }) = self.catch_up.takes else {
+            return;
+        };
+        let shown = self.catch_up.shown.entry(from).or_default();
+        if shown.0 != epoch {
+            *shown = (epoch, Version::new());
+        }
+        held.iter()
+            .for_each(|(origin, time)| shown.1.advance(origin, time));
+    }
+
+    /// Up to where a region has shown that it holds an origin's ops whole, in its life.
+    pub(super) fn shown_by(&self, region: Region, origin: Origin) -> Time {
+        let shown = self.catch_up.shown.get(&region);
+        let shown = shown.filter(|(epoch, _)| self.closing.newest(region) == Some(*epoch));
+        shown.map_or(Time::ZERO, |(_, held)| held.get(origin))
     }
 
     /// The state of region `from` is taken in no longer.
     pub(crate) fn stop_taking(&mut self, from: Region) {
-        self.catch_up.takes.take_if(|(other, _)| *other == from);
+        self.catch_up.takes.take_if(|taking| taking.from == from);
     }
 
     /// No region's state is taken in any longer.
@@ -80,8 +118,8 @@ impl Delivery {
         if other.is_some_and(|(_, until)| now < until) {
             return false;
         }
-        if let Some((_, has_taken)) = self.catch_up.takes {
-            if has_taken || self.config.own.region < to {
+        if let Some(taking) = self.catch_up.takes {
+            if taking.has_begun || self.config.own.region < to {
                 return false;
             }
             self.catch_up.takes = None;
@@ -157,23 +195,20 @@ impl Delivery {
     fn lost(&self, ends: BTreeMap<Origin, Time>) -> impl Iterator<Item = (Origin, Time)> + '_ {
         let own = self.config.own.region;
         ends.into_iter().filter(move |&(origin, end)| {
-            let holds = |&region: &Region| {
-                let applied = self.closing.applied_by(region);
-                applied.is_none_or(|applied| end <= applied.get(origin))
-            };
             let announces = |&region: &Region| {
                 let mut said = self.closing.said_by(region);
                 said.any(|said| end <= said.held.get(origin))
             };
-            // What another holds whole comes first: to take parts for all would give that up.
+            // What another holds whole comes first: to take parts for all would give that up. Who
+            // has said nothing in its life may have more.
             let has_more = |&region: &Region| {
                 let applied = self.closing.applied_by(region);
-                applied.is_some_and(|applied| self.deps.get(origin) < applied.get(origin))
+                let shown = self.shown_by(region, origin);
+                applied.is_none_or(|applied| self.deps.get(origin) < applied.get(origin).max(shown))
             };
             self.deps.get(origin) < end
-                && !self.others().any(has_more)
                 && end <= self.catch_up.ahead.get(origin)
-                && !self.others().any(holds)
+                && !self.others().any(has_more)
                 && !self
                     .others()
                     .any(|region| *region < own && announces(region))

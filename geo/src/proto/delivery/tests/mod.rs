@@ -503,4 +503,15 @@ fn what_another_holds_whole_comes_before_parts_also_where_that_was_passed_on() {
     assert_eq!(a.offer(whole, region(2), NOW_MS), Offer::Ready);
     assert_eq!(apply(&mut a), [10]);
     assert_eq!(a.orphans(), Version::from_iter([(old, at(20))]));
+    // Its state can be ahead of its word, as long as it lives.
+    assert!(a.begin_to_take(region(2), crate::proto::Instant(0)));
+    a.was_shown(&Version::from_iter([(old, at(20))]));
+    a.stop_taking(region(2));
+    assert!(
+        a.orphans().is_empty(),
+        "region 2 has shown that it has op 20 whole"
+    );
+    assert_eq!(a.shown_by(region(2), old), at(20));
+    a.heard(heartbeat(origin(2, 2), 0, 30, &[]), region(2), NOW_MS);
+    assert_eq!(a.shown_by(region(2), old), Time::ZERO, "it may be lost");
 }
