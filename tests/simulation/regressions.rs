@@ -190,3 +190,10 @@ fn what_a_start_has_written_once_more_is_not_undone() {
 fn what_a_region_hands_out_it_holds_whatever_it_has_said() {
     super::run_with(67_745_375_537_963, false);
 }
+
+/// A region takes in parts of ops that one which is forgotten meanwhile has alone, and takes them
+/// for the whole; the forgotten one goes on showing all of it.
+#[test]
+fn what_a_forgotten_region_alone_has_whole_is_not_what_the_others_have() {
+    super::run_with(3_000_553, true);
+}

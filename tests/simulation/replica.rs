@@ -67,7 +67,7 @@ pub(super) struct Replica {
     history: Rc<RefCell<History>>,
     given: Given,
     /// Whether some of what has come as state no region has whole: the model knows nothing of it.
-    has_adopted: bool,
+    pub(super) has_adopted: bool,
     model: Model,
     /// Below which epochs origins were seen to be closed.
     pub(super) closed: BTreeMap<Region, Epoch>,
