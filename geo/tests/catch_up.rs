@@ -309,3 +309,34 @@ fn what_waits_for_a_region_that_has_parts_of_it_is_handed_on() {
         assert_eq!(net.ops(1, shard).len(), 126, "nothing is lost");
     }
 }
+
+/// A region asks for state, and is forgotten before it is answered. What its link waits for until
+/// the other is told and sent away is in the future, or a node would do nothing else meanwhile.
+#[test]
+fn what_a_region_has_asked_for_that_is_forgotten_wakes_nobody() {
+    let mut refused = 0;
+    for wait_ms in (0..600).step_by(10) {
+        let mut net = forgetful(Setup {
+            bytes_max: 100,
+            ..setup(3, 1)
+        });
+        for other in [1, 2] {
+            net.cut(3, other);
+        }
+        net.run_for(4_000);
+        write(&mut net, 1, 30);
+        net.heal();
+        net.run_for(wait_ms);
+        net.forget(1, 3);
+        for _ in 0..1_000 {
+            net.run_for(1);
+            let (is_due, is_refused) = net.with_link(1, 3, |link, now, _| {
+                let is_due = link.poll_timeout().is_some_and(|due| due <= now);
+                (is_due, link.is_refused() && link.is_up())
+            });
+            assert!(!is_due, "{wait_ms} ms: it has nothing left to do by now");
+            refused += usize::from(is_refused);
+        }
+    }
+    assert!(0 < refused, "at least once it had to be told");
+}

@@ -97,7 +97,8 @@ impl Link {
     /// When more may be answered, if anything is asked and it is the rate that holds it up.
     pub(super) fn answers_at(&self) -> Option<Instant> {
         let giving = &self.talk.giving;
-        (!giving.asks.is_empty() && self.has_window()).then_some(giving.next_at)
+        // One that is refused gets none: it is not to be woken for that, again and again.
+        (!self.is_refused && !giving.asks.is_empty() && self.has_window()).then_some(giving.next_at)
     }
 
     fn has_window(&self) -> bool {
