@@ -374,7 +374,7 @@ async fn keep_tidy(server: Arc<Server>, grace: Duration) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
         ticks.tick().await;
-        server.stats.sample(clock::now_ms());
+        server.traffic.sample(clock::now_ms(), server.stats.total());
         let regions = server.regions.get();
         if let Some(regions) = regions {
             regions.look_at_refill();

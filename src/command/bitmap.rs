@@ -43,7 +43,7 @@ pub(super) const COMMANDS: &[Command] = &[
         },
         ..row(
             ("BITOP", -4),
-            WRITE,
+            WRITE.and(Flags::LOOKS),
             "the latest write is read",
             "Combines strings bit by bit.",
             bitop,

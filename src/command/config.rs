@@ -11,7 +11,7 @@ use crate::config::{self, units};
 use crate::durability::Fsync;
 use crate::limits;
 use crate::proxy::{Call, Policy, RoomSettings, Server};
-use crate::shard::Eviction;
+use crate::shard::{Eviction, Shard};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "CONFIG",
@@ -500,6 +500,11 @@ fn reset_stat(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> O
         counter.store(0, Ordering::Relaxed);
     }
     server.stats.reset();
+    server.errors.reset();
+    server.traffic.reset();
+    for index in 0..server.shards.count() {
+        server.shards.with(index, Shard::reset_looks);
+    }
     server.room.reset_evicted();
     reply.ok();
     Ok(())

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::server::REDIS_VERSION;
 use super::{Args, Command, Flags, Keys, Outcome, Reply, Run};
-use crate::proxy::{Call, RegionState, memory};
-use crate::shard::LateOps;
+use crate::proxy::{Call, Ran, RegionState, memory};
+use crate::shard::{LateOps, Looks};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "INFO",
@@ -33,8 +33,8 @@ const SECTIONS: &[Section] = &[
     ("CPU", true, cpu),
     ("Modules", true, nothing),
     ("Commandstats", false, command_stats),
-    ("Errorstats", true, nothing),
-    ("Latencystats", false, nothing),
+    ("Errorstats", true, error_stats),
+    ("Latencystats", false, latency_stats),
     ("Cluster", true, cluster),
     ("Keyspace", true, keyspace),
     ("Regions", true, regions),
@@ -193,7 +193,28 @@ fn stats(call: &Call<'_>, text: &mut String) {
         server.accepted.load(Ordering::Relaxed),
     );
     line(text, "total_commands_processed", server.stats.total());
-    line(text, "instantaneous_ops_per_sec", server.stats.per_second());
+    let traffic = &server.traffic;
+    let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    let totals = traffic.totals(server.stats.total());
+    line(
+        text,
+        "instantaneous_ops_per_sec",
+        traffic.per_second(|totals| totals.commands),
+    );
+    line(text, "total_net_input_bytes", totals.read_bytes);
+    line(text, "total_net_output_bytes", totals.written_bytes);
+    line(
+        text,
+        "instantaneous_input_kbps",
+        kib(traffic.per_second(|totals| totals.read_bytes)),
+    );
+    line(
+        text,
+        "instantaneous_output_kbps",
+        kib(traffic.per_second(|totals| totals.written_bytes)),
+    );
+    line(text, "total_reads_processed", totals.reads);
+    line(text, "total_writes_processed", totals.writes);
     line(
         text,
         "rejected_connections",
@@ -223,6 +244,16 @@ fn stats(call: &Call<'_>, text: &mut String) {
     line(text, "expired_keys", keys);
     line(text, "expired_subkeys", fields);
     line(text, "evicted_keys", server.room.evicted());
+    let mut looks = Looks::default();
+    for index in 0..server.shards.count() {
+        let Looks { hits, misses } = server.shards.with(index, |shard| shard.looks());
+        looks.hits += hits;
+        looks.misses += misses;
+    }
+    line(text, "keyspace_hits", looks.hits);
+    line(text, "keyspace_misses", looks.misses);
+    let errors = server.errors.list().into_iter().map(|(_, count)| count);
+    line(text, "total_error_replies", errors.sum::<u64>());
     line(text, "pubsub_channels", 0);
     line(text, "pubsub_patterns", 0);
 }
@@ -243,14 +274,49 @@ fn cpu(_: &Call<'_>, text: &mut String) {
 }
 
 fn command_stats(call: &Call<'_>, text: &mut String) {
-    for (name, calls, took_ns) in call.server.stats.list() {
-        let (us, each_us) = (took_ns / 1_000, took_ns as f64 / 1_000.0 / calls as f64);
+    for ran in call.server.stats.list() {
+        let Ran {
+            name,
+            calls,
+            took_ns,
+            rejected,
+            failed,
+        } = ran;
+        let (us, each_us) = (
+            took_ns / 1_000,
+            took_ns as f64 / 1_000.0 / calls.max(1) as f64,
+        );
         line(
             text,
             &format!("cmdstat_{}", name.to_ascii_lowercase()),
             format_args!(
-                "calls={calls},usec={us},usec_per_call={each_us:.2},rejected_calls=0,failed_calls=0"
+                "calls={calls},usec={us},usec_per_call={each_us:.2},rejected_calls={rejected},\
+                 failed_calls={failed}"
             ),
+        );
+    }
+}
+
+fn error_stats(call: &Call<'_>, text: &mut String) {
+    for (kind, count) in call.server.errors.list() {
+        line(
+            text,
+            &format!("errorstat_{kind}"),
+            format_args!("count={count}"),
+        );
+    }
+}
+
+/// Of what each command took: as far as histograms tell, in steps of twice as long.
+fn latency_stats(call: &Call<'_>, text: &mut String) {
+    let stats = &call.server.stats;
+    for ran in stats.list().into_iter().filter(|ran| 0 < ran.calls) {
+        let name = ran.name;
+        let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| stats.percentile_us(name, percent));
+        line(
+            text,
+            &format!("latency_percentiles_usec_{}", name.to_ascii_lowercase()),
+            format_args!("p50={p50}.000,p99={p99}.000,p99.9={p999}.000"),
         );
     }
 }

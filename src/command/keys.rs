@@ -124,7 +124,9 @@ fn del(txn: &mut Txn<'_>, name: &[u8]) -> i64 {
 }
 
 fn exists(txn: &mut Txn<'_>, name: &[u8]) -> i64 {
-    txn.exists(&txn.key(name)).into()
+    let exists = txn.exists(&txn.key(name));
+    txn.count_looks();
+    exists.into()
 }
 
 fn kind(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -224,6 +224,8 @@ impl Flags {
     pub const LOADING: Self = Self(4096);
     /// Is no use of its keys: it looks at them from outside.
     pub const NO_TOUCH: Self = Self(8192);
+    /// Reads besides what it writes: what it looks for was found or not.
+    pub const LOOKS: Self = Self(16384);
 
     /// Both.
     #[must_use]
@@ -305,6 +307,11 @@ impl Command {
         matches!(self.run, Run::Node(_))
             && !self.flags.has(Flags::LOCKLESS)
             && !self.flags.has(Flags::ALL_SHARDS)
+    }
+
+    /// Whether it counts that it has found a key, or not.
+    pub const fn counts_looks(&self) -> bool {
+        self.flags.0 & (Flags::READ.0 | Flags::LOOKS.0) != 0
     }
 
     /// Whether it may write.

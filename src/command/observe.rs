@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::subcommand::{Subcommand, dispatch};
 use super::{Args, Command, CommandError, Flags, Outcome, Reply, node_row};
-use crate::proxy::{Call, Server, Spike};
+use crate::proxy::{Call, Ran, Server, Spike};
 
 const LOCKLESS_ADMIN: Flags = Flags::LOCKLESS.and(Flags::ADMIN);
 
@@ -262,12 +262,12 @@ fn latency_doctor(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) 
 fn histogram(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let wanted = args.rest();
     let mut ran = call.server.stats.list();
-    ran.retain(|(name, ..)| {
-        let is_it = |wanted: &&[u8]| wanted.eq_ignore_ascii_case(name.as_bytes());
-        wanted.is_empty() || wanted.iter().any(is_it)
+    ran.retain(|ran| {
+        let is_it = |wanted: &&[u8]| wanted.eq_ignore_ascii_case(ran.name.as_bytes());
+        0 < ran.calls && (wanted.is_empty() || wanted.iter().any(is_it))
     });
     reply.map(ran.len());
-    for (name, calls, _) in ran {
+    for Ran { name, calls, .. } in ran {
         reply.bulk(name.to_ascii_lowercase().as_bytes());
         reply.map(2);
         reply.bulk(b"calls");

@@ -13,7 +13,10 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "SORT",
         arity: -2,
         keys: Keys::Sort,
-        flags: Flags::WRITE.and(Flags::DENY_OOM).and(Flags::MOVABLE),
+        flags: Flags::WRITE
+            .and(Flags::DENY_OOM)
+            .and(Flags::MOVABLE)
+            .and(Flags::LOOKS),
         group: "generic",
         summary: "Sorts elements, and may store them.",
         conflict: "what the target held and was seen is removed; elements of both results stay",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crdt::{Attached, Deadline, Edit, Kind};
+use crdt::{Attached, Deadline, Edit};
 
 use super::number::parse_i64;
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
@@ -64,7 +64,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETSET",
         3,
         Keys::FIRST,
-        WRITE.and(Flags::FAST),
+        WRITE.and(Flags::FAST).and(Flags::LOOKS),
         "Sets a string and returns what it was.",
         LAST_WINS,
         Run::Shard(getset),
@@ -73,7 +73,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETDEL",
         2,
         Keys::FIRST,
-        Flags::WRITE.and(Flags::FAST),
+        Flags::WRITE.and(Flags::FAST).and(Flags::LOOKS),
         "Removes a string and returns what it was.",
         LAST_WINS,
         Run::Shard(getdel),
@@ -82,7 +82,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "GETEX",
         -2,
         Keys::FIRST,
-        Flags::WRITE.and(Flags::FAST),
+        Flags::WRITE.and(Flags::FAST).and(Flags::LOOKS),
         "Returns a string and sets when it ends.",
         "the later deadline is kept",
         Run::Shard(getex),
@@ -492,14 +492,11 @@ struct Run2 {
 
 fn lcs(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (a, b) = (txn.key(args.next()?), txn.key(args.next()?));
-    let other_type = [a, b]
-        .iter()
-        .any(|key| txn.kind(key).is_some_and(|kind| kind != Kind::String));
-    if other_type {
+    let (Ok(a), Ok(b)) = (txn.string(&a), txn.string(&b)) else {
         return Err(CommandError::text(
             "ERR The specified keys must contain string values",
         ));
-    }
+    };
     let (mut length_only, mut indexes, mut with_lengths, mut least) = (false, false, false, 0);
     while !args.is_empty() {
         if args.token_is("LEN") {
@@ -519,8 +516,7 @@ fn lcs(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
-    let a = txn.string(&a)?.unwrap_or_default();
-    let b = txn.string(&b)?.unwrap_or_default();
+    let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
     if limits::STRING_BYTES_MAX < a.len().saturating_mul(b.len()) {
         return Err(CommandError::text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",

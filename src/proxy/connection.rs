@@ -120,6 +120,7 @@ impl Connection {
         session: &mut Session,
     ) -> io::Result<()> {
         loop {
+            let known = self.input.len(); // Of a request that has not come whole.
             let there = match &mut session.monitor {
                 None => read(stream, &mut self.input, self.decoder.wanted()).await?,
                 Some(monitor) => self.watch(server, &session.client, stream, monitor).await?,
@@ -127,6 +128,7 @@ impl Connection {
             if !there {
                 return Ok(());
             }
+            server.traffic.read(self.input.len() - known);
             self.obey(server, stream, session).await?;
             session.show();
             // Every other connection that is ready runs before any reply is written.
@@ -191,6 +193,7 @@ impl Connection {
             done += batch.consumed();
             if let Some(error) = malformed.filter(|_| !session.closing) {
                 server.note_malformed(&session.client, error);
+                server.errors.note(&error.into());
                 if session.replies == Replies::On {
                     Reply::new(&mut self.output, session.protocol).error(&error.into());
                 }
@@ -389,6 +392,7 @@ impl Connection {
             return Err(io::ErrorKind::TimedOut.into());
         };
         written?;
+        server.traffic.wrote(self.output.len());
         self.output.clear();
         buffers::give_back(&mut self.output);
         Ok(())

@@ -94,10 +94,22 @@ pub(super) fn execute(
         Ok(Step::Next)
     });
     step.unwrap_or_else(|error| {
+        note_error(server, session, asked.command, &error);
         reply.rollback(mark);
         reply.error(&error);
         Step::Next
     })
+}
+
+/// Counts an error that a client is told; of a command, if there is one of that name, that ran or
+/// did not.
+#[cold]
+fn note_error(server: &Server, session: &Session, command: Option<&Command>, error: &CommandError) {
+    server.errors.note(error);
+    if let Some(command) = command {
+        let has_run = !session.command.is_empty();
+        server.stats.note_error(command.name, has_run);
+    }
 }
 
 /// How long a command has to wait now, if clients are paused. `CLIENT` never does: it ends the
@@ -163,11 +175,11 @@ fn admit(
     {
         return refuse(session, CommandError::not_kept(&why));
     }
-    session.command = command.name;
     if session.queue.is_some() && !command.flags.has(Flags::NO_MULTI) {
         queue(session, command, arguments)?;
         return Ok(None);
     }
+    session.command = command.name;
     Ok(Some(command))
 }
 
@@ -221,10 +233,14 @@ fn grows(session: &Session, command: &Command) -> bool {
         || (command.name == "EXEC" && queued.any(|queued| queued.flags.has(Flags::DENY_OOM)))
 }
 
-/// Notes that a command has used its keys, if that is noted.
+/// Notes what a command has found, and that it has used its keys, if it `touches` them and that is
+/// noted.
 #[inline]
-pub(super) fn note_uses(txn: &mut Txn<'_>, command: &Command, arguments: &[&[u8]]) {
-    if txn.notes_uses() {
+pub(super) fn note_run(txn: &mut Txn<'_>, command: &Command, arguments: &[&[u8]], touches: bool) {
+    if command.counts_looks() {
+        txn.count_looks();
+    }
+    if touches && txn.notes_uses() {
         note_uses_of(txn, command, arguments);
     }
 }
@@ -306,9 +322,7 @@ fn run_held(
     let (outcome, wrote) = call.transact_on(shard, route.first, |txn| {
         command::check_ahead(txn, command, asked.arguments)?;
         let outcome = handler(txn, &mut Args::new(asked.arguments), reply);
-        if touches {
-            note_uses(txn, command, asked.arguments);
-        }
+        note_run(txn, command, asked.arguments, touches);
         outcome
     });
     call.note(route.shard, wrote);
@@ -336,9 +350,7 @@ fn run(
             call.transact(route.shard, route.first, |txn| {
                 command::check_ahead(txn, command, arguments)?;
                 let outcome = handler(txn, &mut args, reply);
-                if touches {
-                    note_uses(txn, command, arguments);
-                }
+                note_run(txn, command, arguments, touches);
                 outcome
             })??;
             Ok(Step::Next)
@@ -348,9 +360,7 @@ fn run(
             let done = call.transact(route.shard, route.first, |txn| {
                 command::check_ahead(txn, command, arguments)?;
                 let outcome = handler(txn, &mut args, reply);
-                if touches {
-                    note_uses(txn, command, arguments);
-                }
+                note_run(txn, command, arguments, touches);
                 outcome
             })??;
             if done == Wait::Done {
@@ -455,6 +465,7 @@ fn each_key(
                 call.transact(group[0].0, None, |txn| {
                     for &(_, place) in group {
                         handler(txn, arguments[place], reply);
+                        txn.count_looks();
                     }
                     note(txn, group);
                 })?;

@@ -8,6 +8,7 @@ mod ahead;
 mod blocking;
 mod buffers;
 mod connection;
+mod errors;
 mod execute;
 mod held;
 mod listener;
@@ -22,8 +23,10 @@ mod stats;
 mod stay;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod transaction;
 
+pub use errors::ErrorStats;
 pub use listener::{BindError, Listener, Thread};
 pub use loading::{Loading, Waits};
 pub use output::OutputLimits;
@@ -32,7 +35,8 @@ pub use server::{Policy, RegionState, Regions, Server, Settings, SilentRegion};
 pub use silence::{Share, Silence, SilenceSettings};
 pub(crate) use silence::{sample, waiting};
 pub use slow::{Slow, SlowCommand, Spike};
-pub use stats::CommandStats;
+pub use stats::{CommandStats, Ran};
+pub use traffic::{Totals, Traffic};
 pub(crate) use transaction::transaction;
 
 use std::sync::Arc;

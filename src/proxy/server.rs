@@ -156,6 +156,10 @@ pub struct Server {
     pub paused_writes_only: AtomicBool,
     /// How often each command ran.
     pub stats: super::CommandStats,
+    /// Which errors clients were told.
+    pub errors: super::ErrorStats,
+    /// What clients have sent and were sent.
+    pub traffic: super::Traffic,
     /// Slow log, latency events and monitors.
     pub slow: super::Slow,
     /// Wakes who waits for other regions: one of them has applied or acknowledged something, or
@@ -213,6 +217,8 @@ impl Server {
             paused_writes_only: AtomicBool::new(false),
             paused_clients: AtomicUsize::new(0),
             stats: super::CommandStats::default(),
+            errors: super::ErrorStats::default(),
+            traffic: super::Traffic::default(),
             slow: super::Slow::default(),
             progress: tokio::sync::Notify::new(),
             room: super::Room::default(),

@@ -87,6 +87,13 @@ impl Slow {
 
     #[cold]
     fn log(&self, took_us: u64, client: &Client, arguments: &[&[u8]]) {
+        // What took the time is one of its commands, which are logged.
+        if arguments
+            .first()
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"EXEC"))
+        {
+            return;
+        }
         let name = client.facts.lock().name.clone();
         let mut log = self.log.lock();
         let entry = SlowCommand {

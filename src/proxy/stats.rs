@@ -1,17 +1,14 @@
-//! How often each command ran, and for how long: `INFO commandstats`, `LATENCY HISTOGRAM`; and how
-//! many a second.
+//! How often each command ran, for how long, and with which outcome: `INFO commandstats` and
+//! `latencystats`, `LATENCY HISTOGRAM`.
 //!
 //! A connection counts for itself and adds up once a batch, or when the command changes.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::command::{COMMANDS, number_of};
 
 /// Threads that count apart: what two of them wrote in turn would go to and fro between caches.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Steps of a histogram: up to some eight seconds.
 const STEPS: usize = 24;
 
@@ -28,9 +25,6 @@ const fn most_us(step: usize) -> u64 {
     (1024 << step) / 1_000
 }
 
-/// Samples that the rate of late is taken from, as in Redis.
-const SAMPLES: usize = 16;
-
 /// What one command has done.
 #[derive(Debug, Default)]
 struct Count {
@@ -38,6 +32,23 @@ struct Count {
     took_ns: AtomicU64,
     /// How many took as long as each step.
     steps: [AtomicU64; STEPS],
+    rejected: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What a command has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it ran.
+    pub calls: u64,
+    /// For how long, nanoseconds.
+    pub took_ns: u64,
+    /// How often it did not run, for it was not asked for rightly or must not run now.
+    pub rejected: u64,
+    /// How often it ran and replied an error.
+    pub failed: u64,
 }
 
 /// See the module.
@@ -45,8 +56,6 @@ struct Count {
 pub struct CommandStats {
     /// By lane, then by the commands' numbers in the table.
     lanes: [Box<[Count]>; LANES],
-    /// When, in milliseconds, and how many commands had run.
-    samples: Mutex<VecDeque<(u64, u64)>>,
 }
 
 impl Default for CommandStats {
@@ -54,13 +63,12 @@ impl Default for CommandStats {
         let lane = |_| COMMANDS.iter().map(|_| Count::default()).collect();
         Self {
             lanes: std::array::from_fn(lane),
-            samples: Mutex::default(),
         }
     }
 }
 
 /// The lane of this thread.
-fn lane() -> usize {
+pub(super) fn lane() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
@@ -69,21 +77,37 @@ fn lane() -> usize {
 }
 
 impl CommandStats {
-    /// Commands that ran at all: name, calls, nanoseconds.
-    pub fn list(&self) -> Vec<(&'static str, u64, u64)> {
-        let sum = |at: usize| {
-            self.lanes.iter().fold((0, 0), |(calls, took_ns), lane| {
-                (
-                    calls + lane[at].calls.load(Ordering::Relaxed),
-                    took_ns + lane[at].took_ns.load(Ordering::Relaxed),
-                )
-            })
+    /// Commands that ran at all, or were rejected.
+    pub fn list(&self) -> Vec<Ran> {
+        let sum = |at: usize, pick: fn(&Count) -> &AtomicU64| {
+            let counts = self.lanes.iter().map(|lane| pick(&lane[at]));
+            counts
+                .map(|count| count.load(Ordering::Relaxed))
+                .sum::<u64>()
         };
         let named = COMMANDS.iter().enumerate();
-        let counted = named.map(|(at, command)| (command.name, sum(at)));
-        let ran = counted.filter(|(_, (calls, _))| 0 < *calls);
-        ran.map(|(name, (calls, took_ns))| (name, calls, took_ns))
-            .collect()
+        let counted = named.map(|(at, command)| Ran {
+            name: command.name,
+            calls: sum(at, |count| &count.calls),
+            took_ns: sum(at, |count| &count.took_ns),
+            rejected: sum(at, |count| &count.rejected),
+            failed: sum(at, |count| &count.failed),
+        });
+        counted.filter(|ran| 0 < ran.calls + ran.rejected).collect()
+    }
+
+    /// Counts an error of a command that ran, or of one that was rejected.
+    #[cold]
+    pub(super) fn note_error(&self, name: &str, has_run: bool) {
+        let number = number_of(name.as_bytes());
+        if let Some(count) = number.and_then(|at| self.lanes[lane()].get(at)) {
+            let count = if has_run {
+                &count.failed
+            } else {
+                &count.rejected
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// How long a command took: microseconds, and how many calls took that at most, where that
@@ -103,6 +127,16 @@ impl CommandStats {
         found.collect()
     }
 
+    /// What so many of a hundred calls of a command took at most, microseconds, as far as a
+    /// histogram tells; 0 if it did not run.
+    pub fn percentile_us(&self, name: &str, percent: f64) -> u64 {
+        let steps = self.histogram(name);
+        let calls = steps.last().map_or(0, |&(_, below)| below);
+        let wanted = calls as f64 * percent / 100.0;
+        let found = steps.iter().find(|(_, below)| wanted <= *below as f64);
+        found.map_or(0, |&(us, _)| us)
+    }
+
     /// Commands that ran.
     pub fn total(&self) -> u64 {
         let counts = self.lanes.iter().flatten();
@@ -111,37 +145,18 @@ impl CommandStats {
             .sum()
     }
 
-    /// Notes how many commands have run, for [`Self::per_second`]. To be called several times a
-    /// second.
-    pub fn sample(&self, now_ms: u64) {
-        let total = self.total();
-        let mut samples = self.samples.lock();
-        if SAMPLES <= samples.len() {
-            samples.pop_front();
-        }
-        samples.push_back((now_ms, total));
-    }
-
-    /// Commands a second, between the first and the last sample that is kept.
-    pub fn per_second(&self) -> u64 {
-        let samples = self.samples.lock();
-        let (Some(first), Some(last)) = (samples.front(), samples.back()) else {
-            return 0;
-        };
-        let ran = last.1.saturating_sub(first.1);
-        (ran * 1_000)
-            .checked_div(last.0.saturating_sub(first.0))
-            .unwrap_or(0)
-    }
-
     /// Starts over.
     pub fn reset(&self) {
-        self.samples.lock().clear();
         for count in self.lanes.iter().flatten() {
-            count.calls.store(0, Ordering::Relaxed);
-            count.took_ns.store(0, Ordering::Relaxed);
-            for step in &count.steps {
-                step.store(0, Ordering::Relaxed);
+            let Count {
+                calls,
+                took_ns,
+                steps,
+                rejected,
+                failed,
+            } = count;
+            for one in [calls, took_ns, rejected, failed].into_iter().chain(steps) {
+                one.store(0, Ordering::Relaxed);
             }
         }
     }
@@ -198,36 +213,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_the_last_samples() {
-        let stats = CommandStats::default();
-        assert_eq!(stats.per_second(), 0);
-        let mut tally = Tally::default();
-        for at in 0..40 {
-            // Ten each 100 ms at first, twenty at the end.
-            for _ in 0..if at < 20 { 10 } else { 20 } {
-                tally.count(&stats, "GET", 1);
-            }
-            tally.add_up(&stats);
-            stats.sample(1_000 + 100 * at);
-        }
-        assert_eq!(stats.per_second(), 200);
-        stats.reset();
-        assert_eq!(stats.per_second(), 0);
-    }
-
-    #[test]
     fn a_tally_adds_up_when_the_command_changes() {
         let stats = CommandStats::default();
         let mut tally = Tally::default();
         for (name, took_ns) in [("GET", 1), ("GET", 2), ("", 4), ("SET", 8)] {
             tally.count(&stats, name, took_ns);
         }
-        assert_eq!(stats.list(), [("GET", 2, 3)]);
+        let ran = |stats: &CommandStats| {
+            let list = stats.list().into_iter();
+            list.map(|ran| (ran.name, ran.calls, ran.took_ns))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ran(&stats), [("GET", 2, 3)]);
         tally.add_up(&stats);
         tally.add_up(&stats);
-        assert_eq!(stats.list(), [("GET", 2, 3), ("SET", 1, 8)]);
+        assert_eq!(ran(&stats), [("GET", 2, 3), ("SET", 1, 8)]);
         stats.reset();
         assert_eq!(stats.list(), []);
+    }
+
+    #[test]
+    fn errors_are_of_calls_or_instead_of_them() {
+        let stats = CommandStats::default();
+        stats.note_error("GET", false);
+        stats.note_error("NOSUCH", false);
+        let mut tally = Tally::default();
+        tally.count(&stats, "SET", 1);
+        stats.note_error("SET", true);
+        tally.add_up(&stats);
+        let list = stats.list();
+        let errors = |ran: &Ran| (ran.name, ran.calls, ran.rejected, ran.failed);
+        assert_eq!(
+            list.iter().map(errors).collect::<Vec<_>>(),
+            [("GET", 0, 1, 0), ("SET", 1, 0, 1)]
+        );
+        stats.reset();
+        assert_eq!(stats.list(), []);
+    }
+
+    #[test]
+    fn a_percentile_is_what_so_many_took_at_most() {
+        let stats = CommandStats::default();
+        let mut tally = Tally::default();
+        for at in 0..1_000 {
+            tally.count(&stats, "GET", if at < 990 { 1_000 } else { 9_000 });
+        }
+        tally.add_up(&stats);
+        let found = [50.0, 99.0, 99.9].map(|percent| stats.percentile_us("GET", percent));
+        assert_eq!(found, [1, 1, 16]);
+        assert_eq!(stats.percentile_us("SET", 50.0), 0);
     }
 
     #[test]

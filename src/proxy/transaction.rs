@@ -5,14 +5,18 @@
 //! nothing. Commands about the node or about other regions look at more than the shards: they run
 //! when these have been let go of, and so tell how things are after the transaction.
 
+use std::sync::Arc;
+
 use crdt::Key;
 use smallvec::SmallVec;
 
-use super::execute::{Asked, note_uses, route, timeout};
+use super::execute::{Asked, note_run, route, timeout};
 use super::held::Held;
+use super::stats::Tally;
 use super::{Call, Server};
+use crate::clock;
 use crate::command::{self, Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run, Wait};
-use crate::session::{Queued, Watched};
+use crate::session::{Client, Queued, Watched};
 use crate::shard::Txn;
 
 /// Runs the commands of a `MULTI`, unless a watched key has changed: the reply is then null. Their
@@ -46,6 +50,7 @@ pub(crate) fn transaction(
     call.in_transaction = true;
     call.hold(held);
     reply.array(queue.len());
+    let mut each = Each::new(call);
     let mut later = Vec::new();
     for (queued, arguments) in queue.iter().zip(&lists) {
         let command = queued.command;
@@ -53,18 +58,16 @@ pub(crate) fn transaction(
         match command.run {
             Run::Node(_) if command.runs_after() => later.push((reply.mark(), command, arguments)),
             Run::Node(handler) => {
-                one_of_many(reply, |reply| {
+                each.run(command, arguments, reply, |reply| {
                     handler(call, &mut Args::new(arguments), reply)
                 });
             }
             Run::Shard(_) | Run::Wait(_) | Run::Sum(_) | Run::Each(_) | Run::Pairs(_) => {
-                one_of_many(reply, |reply| {
+                each.run(command, arguments, reply, |reply| {
                     let touches = call.touches(command);
                     call.transact(home, None, |txn| {
                         let outcome = run_in(txn, command, arguments, reply);
-                        if touches {
-                            note_uses(txn, command, arguments);
-                        }
+                        note_run(txn, command, arguments, touches);
                         outcome
                     })?
                 });
@@ -77,12 +80,13 @@ pub(crate) fn transaction(
         let mut out = Vec::new();
         if let Run::Node(handler) = command.run {
             let mut reply = Reply::new(&mut out, reply.protocol());
-            one_of_many(&mut reply, |reply| {
+            each.run(command, arguments, &mut reply, |reply| {
                 handler(call, &mut Args::new(arguments), reply)
             });
         }
         replies.push((at, out));
     }
+    each.tally.add_up(&server.stats);
     // From the last on, so that the places of the others stay what they are.
     for (at, out) in replies.into_iter().rev() {
         reply.insert(at, &out);
@@ -107,12 +111,40 @@ fn home(server: &Server, queue: &[Queued], lists: &[Vec<&[u8]>]) -> Result<usize
     Ok(first.map_or(0, |key| server.shards.index_of(key.slot)))
 }
 
-/// Runs one command of a transaction: its error is its reply.
-fn one_of_many(reply: &mut Reply<'_>, run: impl FnOnce(&mut Reply<'_>) -> Outcome) {
-    let mark = reply.mark();
-    if let Err(error) = run(reply) {
-        reply.rollback(mark);
-        reply.error(&error);
+/// Runs the commands of a transaction one by one: the error of one is its reply, and each counts.
+struct Each<'a> {
+    server: &'a Server,
+    client: Arc<Client>,
+    tally: Tally,
+}
+
+impl<'a> Each<'a> {
+    fn new(call: &Call<'a>) -> Self {
+        Self {
+            server: call.server,
+            client: Arc::clone(&call.session.client),
+            tally: Tally::default(),
+        }
+    }
+
+    fn run(
+        &mut self,
+        command: &Command,
+        arguments: &[&[u8]],
+        reply: &mut Reply<'_>,
+        run: impl FnOnce(&mut Reply<'_>) -> Outcome,
+    ) {
+        let started_ns = clock::monotonic_ns();
+        let mark = reply.mark();
+        if let Err(error) = run(reply) {
+            self.server.errors.note(&error);
+            self.server.stats.note_error(command.name, true);
+            reply.rollback(mark);
+            reply.error(&error);
+        }
+        let took_ns = clock::monotonic_ns() - started_ns;
+        self.server.slow.note(took_ns, &self.client, arguments);
+        self.tally.count(&self.server.stats, command.name, took_ns);
     }
 }
 

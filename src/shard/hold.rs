@@ -7,6 +7,7 @@ use crdt::{Key, Time};
 use parking_lot::MutexGuard;
 
 use super::Shard;
+use super::looks::Looked;
 use super::open::OpenOp;
 use super::txn::Txn;
 
@@ -42,6 +43,7 @@ impl<'a> Hold<'a> {
             now_ms: self.now_ms,
             first,
             op: self.op.take(),
+            looked: Looked::default(),
         };
         let result = run(&mut txn);
         self.op = txn.op.take();

@@ -9,6 +9,7 @@ mod containers;
 mod expiry;
 mod hold;
 mod late;
+mod looks;
 mod open;
 mod outage;
 mod read;
@@ -37,6 +38,7 @@ use expiry::is_expiry;
 pub use expiry::{Expired, Round};
 pub use hold::Hold;
 pub use late::{Known, LateOps};
+pub use looks::Looks;
 pub(crate) use outage::panic_text;
 use touched::Touched;
 pub use touched::Watch;
@@ -96,6 +98,7 @@ pub struct Shard {
     logs: bool,
     /// Effects of commands so far.
     changes: u64,
+    looks: Looks,
     /// How often something of another region's state was taken in.
     intakes: u64,
     has_adopted: bool,
@@ -159,6 +162,7 @@ impl Shard {
             alone,
             logs: !alone || peers.on_disk,
             changes: 0,
+            looks: Looks::default(),
             intakes: 0,
             has_adopted: false,
             dirty: Arc::default(),
@@ -190,6 +194,7 @@ impl Shard {
             now_ms,
             first,
             op: None,
+            looked: looks::Looked::default(),
         };
         let result = run(&mut txn);
         txn.finish();

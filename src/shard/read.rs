@@ -31,7 +31,9 @@ impl Txn<'_> {
 
     /// The type that readers see at a key.
     pub fn kind(&self, key: &Key<'_>) -> Option<Kind> {
-        self.shard.state.kind(key, self.now_ms)
+        let kind = self.shard.state.kind(key, self.now_ms);
+        self.looked.note(key, kind.is_some());
+        kind
     }
 
     /// Whether there is such a key.
@@ -56,7 +58,9 @@ impl Txn<'_> {
 
     /// The string at a key.
     pub fn string(&self, key: &Key<'_>) -> Result<Option<Cow<'_, [u8]>>, CommandError> {
-        match self.shard.state.read_string(key, self.now_ms) {
+        let found = self.shard.state.read_string(key, self.now_ms);
+        self.looked.note(key, !matches!(found, Ok(None)));
+        match found {
             Ok(value) => Ok(value),
             Err(_other) => Err(CommandError::WrongType),
         }
@@ -84,7 +88,9 @@ impl Txn<'_> {
 
     /// The sorted set at a key.
     pub fn sorted_set(&self, key: &Key<'_>) -> Result<Option<SortedSet<'_>>, CommandError> {
-        match self.shard.state.read_sorted_set(key, self.now_ms) {
+        let found = self.shard.state.read_sorted_set(key, self.now_ms);
+        self.looked.note(key, !matches!(found, Ok(None)));
+        match found {
             Ok(found) => Ok(found),
             Err(_other) => Err(CommandError::WrongType),
         }
@@ -92,7 +98,9 @@ impl Txn<'_> {
 
     /// The list at a key.
     pub fn list(&self, key: &Key<'_>) -> Result<Option<List<'_>>, CommandError> {
-        match self.shard.state.read_list(key, self.now_ms) {
+        let found = self.shard.state.read_list(key, self.now_ms);
+        self.looked.note(key, !matches!(found, Ok(None)));
+        match found {
             Ok(found) => Ok(found),
             Err(_other) => Err(CommandError::WrongType),
         }

@@ -10,6 +10,7 @@ use crdt::{
 };
 
 use super::Shard;
+use super::looks::Looked;
 use super::open::OpenOp;
 use crate::command::CommandError;
 
@@ -23,6 +24,7 @@ pub struct Txn<'a> {
     pub(super) now_ms: u64,
     pub(super) first: Option<Key<'a>>,
     pub(super) op: Option<OpenOp>,
+    pub(super) looked: Looked,
 }
 
 /// Whole keys.
@@ -41,7 +43,7 @@ impl Txn<'_> {
     /// Removes a key: everything that is there, hidden or not. Returns whether there was a key that
     /// readers saw.
     pub fn remove(&mut self, key: &Key<'_>) -> bool {
-        let existed = self.exists(key);
+        let existed = self.shard.state.kind(key, self.now_ms).is_some();
         self.remove_all(key);
         existed
     }

@@ -144,6 +144,7 @@ impl Shard {
                 now_ms,
                 first: None,
                 op: None,
+                looked: super::looks::Looked::default(),
             };
             let served = retry(&mut txn, key);
             txn.finish();

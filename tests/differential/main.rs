@@ -13,6 +13,7 @@
 
 mod accepted;
 mod compare;
+mod counts;
 mod generator;
 mod procedures;
 mod rows;

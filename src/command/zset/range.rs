@@ -36,7 +36,7 @@ pub(in crate::command) const COMMANDS: &[Command] = &[
         keys: Keys::TWO,
         ..row(
             ("ZRANGESTORE", -5),
-            Flags::WRITE.and(Flags::DENY_OOM),
+            Flags::WRITE.and(Flags::DENY_OOM).and(Flags::LOOKS),
             STORED,
             "Stores members in a range.",
             zrangestore,

@@ -46,7 +46,10 @@ const fn read(name: &'static str, summary: &'static str, run: Handler) -> Comman
 }
 
 const fn store(name: &'static str, summary: &'static str, run: Handler) -> Command {
-    let flags = Flags::WRITE.and(Flags::DENY_OOM).and(Flags::MOVABLE);
+    let flags = Flags::WRITE
+        .and(Flags::DENY_OOM)
+        .and(Flags::MOVABLE)
+        .and(Flags::LOOKS);
     Command {
         keys: Keys::Counted {
             count: 2,
