@@ -6,7 +6,7 @@ use crdt::{Attached, Deadline, FieldValue, Key, Number, parse_decimal, parse_int
 
 use super::counter::{Sum, sum_of};
 use super::number::parse_f64;
-use super::pick::Amount;
+use super::pick::{Among, Amount};
 use super::scan::{self, Walk};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::resp::Protocol;
@@ -295,27 +295,38 @@ fn hrandfield(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         amount = Some(wanted);
     }
     let mut chance = txn.random().fork();
-    let picked = txn.hash(&key)?.map_or_else(Vec::new, |hash| {
-        let one = |chance: &mut fastrand::Rng| hash.random(&mut |n| chance.u64(0..n));
-        let amount = amount.unwrap_or(Amount::Distinct(1));
-        amount.pick(hash.len(), &mut chance, hash.iter(), one)
-    });
-    if amount.is_none() {
-        reply.bulk_or_null(picked.first().map(|&(field, _)| field));
+    let hash = txn.hash(&key)?;
+    let Some(amount) = amount else {
+        let picked = hash.and_then(|hash| hash.random(&mut |n| chance.u64(0..n)));
+        reply.bulk_or_null(picked.map(|(field, _)| field));
         return Ok(());
-    }
+    };
+    let Some(hash) = hash else {
+        reply.array(0);
+        return Ok(());
+    };
     let nested = with_values && reply.protocol() == Protocol::Resp3;
     let flat = with_values && !nested;
-    reply.array(picked.len() * if flat { 2 } else { 1 });
-    for (field, value) in &picked {
-        if nested {
-            reply.array(2);
-        }
-        reply.bulk(field);
-        if with_values {
-            reply.bulk(value);
-        }
-    }
+    let among = Among {
+        length: hash.len(),
+        all: hash.iter(),
+        chance: &mut chance,
+    };
+    amount.reply(
+        reply,
+        among,
+        |chance| hash.random(&mut |n| chance.u64(0..n)),
+        |reply, count| reply.array(if flat { 2 * count } else { count }),
+        |reply, field, value| {
+            if nested {
+                reply.array(2);
+            }
+            reply.bulk(field);
+            if with_values {
+                reply.bulk(&value);
+            }
+        },
+    );
     Ok(())
 }
 

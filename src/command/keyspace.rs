@@ -82,7 +82,7 @@ fn keys(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
                     }
                 })
             })?;
-            if cursor == 0 {
+            if cursor == 0 || reply.is_full() {
                 break;
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crdt::{Key, Set};
 
-use super::pick::Amount;
+use super::pick::{self, Among, Amount};
 use super::scan::{self, Walk};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::shard::Txn;
@@ -202,12 +202,21 @@ fn scard(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outco
     Ok(())
 }
 
-/// Members of a set at random.
-fn pick<'a>(set: &Set<'a>, amount: Amount, chance: &mut fastrand::Rng) -> Vec<&'a [u8]> {
-    let all = set.iter().map(|member| (member, ()));
-    let one = |chance: &mut fastrand::Rng| Some((set.random(&mut |n| chance.u64(0..n))?, ()));
-    let picked = amount.pick(set.len(), chance, all, one);
-    picked.into_iter().map(|(member, ())| member).collect()
+/// What members of a set are picked from.
+fn among<'c, 'a>(
+    set: &Set<'a>,
+    chance: &'c mut fastrand::Rng,
+) -> Among<'c, impl Iterator<Item = (&'a [u8], ())> + use<'a>> {
+    Among {
+        length: set.len(),
+        all: set.iter().map(|member| (member, ())),
+        chance,
+    }
+}
+
+/// A member at random.
+fn one<'a>(set: &Set<'a>, chance: &mut fastrand::Rng) -> Option<(&'a [u8], ())> {
+    Some((set.random(&mut |n| chance.u64(0..n))?, ()))
 }
 
 fn spop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -220,10 +229,13 @@ fn spop(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcom
         return Err(CommandError::Syntax);
     };
     let mut chance = txn.random().fork();
-    let amount = Amount::Distinct(count.unwrap_or(1));
     let picked: Vec<Vec<u8>> = txn.set(&key)?.map_or_else(Vec::new, |set| {
-        let members = pick(&set, amount, &mut chance);
-        members.into_iter().map(<[u8]>::to_vec).collect()
+        let from = among(&set, &mut chance);
+        let members = pick::distinct(count.unwrap_or(1), from, |chance| one(&set, chance));
+        members
+            .into_iter()
+            .map(|(member, ())| member.to_vec())
+            .collect()
     });
     for member in &picked {
         txn.set_remove(&key, member);
@@ -245,17 +257,20 @@ fn srandmember(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         return Err(CommandError::Syntax);
     };
     let mut chance = txn.random().fork();
-    let picked = txn.set(&key)?.map_or_else(Vec::new, |set| {
-        pick(&set, amount.unwrap_or(Amount::Distinct(1)), &mut chance)
-    });
-    if amount.is_none() {
-        reply.bulk_or_null(picked.first().copied());
+    let set = txn.set(&key)?;
+    let Some(amount) = amount else {
+        let picked = set.and_then(|set| one(&set, &mut chance));
+        reply.bulk_or_null(picked.map(|(member, ())| member));
         return Ok(());
-    }
-    reply.array(picked.len());
-    for member in picked {
-        reply.bulk(member);
-    }
+    };
+    let Some(set) = set else {
+        reply.array(0);
+        return Ok(());
+    };
+    let from = among(&set, &mut chance);
+    let write = |reply: &mut Reply<'_>, member: &[u8], ()| reply.bulk(member);
+    let open = |reply: &mut Reply<'_>, count| reply.array(count);
+    amount.reply(reply, from, |chance| one(&set, chance), open, write);
     Ok(())
 }
 

@@ -66,7 +66,8 @@ pub(super) fn execute(
     out: &mut Vec<u8>,
 ) -> Step {
     let arguments = asked.arguments;
-    let mut reply = Reply::new(out, session.protocol);
+    let bytes_max = server.output.bytes_max() as usize;
+    let mut reply = Reply::within(out, session.protocol, bytes_max);
     let mark = reply.mark();
     let step = admit(server, session, asked).and_then(|command| {
         if let Some(command) = command {
@@ -93,12 +94,15 @@ pub(super) fn execute(
         reply.simple("QUEUED");
         Ok(Step::Next)
     });
-    step.unwrap_or_else(|error| {
+    let step = step.unwrap_or_else(|error| {
         note_error(server, session, asked.command, &error);
         reply.rollback(mark);
         reply.error(&error);
         Step::Next
-    })
+    });
+    // What is there of it is never sent (`Patience::None`).
+    session.closing |= reply.is_full();
+    step
 }
 
 /// Counts an error that a client is told; of a command, if there is one of that name, that ran or

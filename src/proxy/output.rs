@@ -3,11 +3,14 @@
 //! A connection whose client does not read stops executing: it waits for its replies to be taken,
 //! holding no lock, and reads no more requests. So what piles up is bounded without any limit by
 //! `limits::REPLY_FLUSH_BYTES` and one reply. As in Redis there is none for normal clients unless
-//! set; the other classes are there for tools that like to set and read them back.
+//! set, but for a quarter of the machine's memory: a few words can ask for a reply of any size. The
+//! other classes are there for tools that like to set and read them back.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use super::memory;
 
 /// The classes of clients, and what Redis allows them: bytes at once, bytes for some time, seconds.
 const CLASSES: [(&str, [u64; 3]); 3] = [
@@ -52,6 +55,8 @@ pub(super) enum Patience {
 #[derive(Debug)]
 pub struct OutputLimits {
     classes: [Limit; 3],
+    /// What a client may have to read where no limit is set.
+    unlimited_bytes: u64,
     /// Clients that were disconnected for what they left unread.
     pub(crate) exceeded: AtomicU64,
 }
@@ -60,6 +65,10 @@ impl Default for OutputLimits {
     fn default() -> Self {
         let limits = Self {
             classes: <[Limit; 3]>::default(),
+            unlimited_bytes: match memory::total() / 4 {
+                0 => u64::MAX,
+                bytes => bytes,
+            },
             exceeded: AtomicU64::new(0),
         };
         for (limit, (_, values)) in limits.classes.iter().zip(CLASSES) {
@@ -72,14 +81,23 @@ impl Default for OutputLimits {
 impl OutputLimits {
     /// What becomes of a normal client that has this much to read.
     pub(super) fn patience(&self, bytes: usize) -> Patience {
-        let [hard, soft, soft_s] = self.classes[0].get();
+        let [_, soft, soft_s] = self.classes[0].get();
         let is_over = |limit: u64| 0 < limit && limit < bytes as u64;
-        if is_over(hard) {
+        if is_over(self.bytes_max()) {
             Patience::None
         } else if is_over(soft) {
             Patience::Until(Duration::from_secs(soft_s))
         } else {
             Patience::Endless
+        }
+    }
+
+    /// What a normal client may have to read at most.
+    #[inline]
+    pub(super) fn bytes_max(&self) -> u64 {
+        match self.classes[0].hard_bytes.load(Ordering::Relaxed) {
+            0 => self.unlimited_bytes,
+            bytes => bytes,
         }
     }
 
@@ -140,7 +158,12 @@ mod tests {
         let set = |text| limits.set(text, true, |bytes| bytes.parse().ok());
         let text = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
         assert_eq!(limits.to_text(), text);
-        assert_eq!(limits.patience(1 << 40), Patience::Endless);
+        assert_eq!(limits.patience(1 << 20), Patience::Endless);
+        assert_eq!(
+            limits.patience(1 << 50),
+            Patience::None,
+            "more than there is"
+        );
         assert_eq!(set("replica 1 2 3 normal 100 10 5"), Ok(()));
         assert!(
             limits

@@ -4,6 +4,10 @@
 //! types come down to RESP2 as Redis brings them down. A command replies with exactly one element;
 //! whoever opens an array, map, set or push writes as many elements as it announced. A handler that
 //! fails midway is rolled back to a [`Mark`], so that only its error is seen.
+//!
+//! A few words can ask for more than there is memory (`SRANDMEMBER k -2000000000`, or `MGET` of one
+//! large value many times), so a reply has a limit: beyond it strings are left out, and whoever
+//! writes for long looks at [`Reply::is_full`]. It is no reply then, and its client is sent away.
 
 use super::CommandError;
 use crate::resp::Protocol;
@@ -17,6 +21,7 @@ mod tests;
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: Protocol,
+    bytes_max: usize,
 }
 
 /// Where a reply stood: what was written since can be taken back.
@@ -43,7 +48,22 @@ enum Kind {
 impl<'a> Reply<'a> {
     /// A sink that appends to `out` what a client of `protocol` understands.
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Self { out, protocol }
+        Self::within(out, protocol, usize::MAX)
+    }
+
+    /// The same, as long as `out` holds no more than so many bytes.
+    pub fn within(out: &'a mut Vec<u8>, protocol: Protocol, bytes_max: usize) -> Self {
+        Self {
+            out,
+            protocol,
+            bytes_max,
+        }
+    }
+
+    /// Whether it has become more than it may be: what is written now may be left out.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes_max < self.out.len()
     }
 
     /// What the client speaks.
@@ -87,7 +107,9 @@ impl<'a> Reply<'a> {
     /// A string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        bulk(self.out, bytes);
+        if !self.is_full() {
+            bulk(self.out, bytes);
+        }
     }
 
     /// A string of ours.

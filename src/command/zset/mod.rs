@@ -8,7 +8,7 @@ pub(super) mod store;
 use crdt::{Key, SortedSet};
 
 use super::number::format_double;
-use super::pick::Amount;
+use super::pick::{Among, Amount};
 use super::scan::{self, Walk};
 use super::{Args, Command, CommandError, Flags, Keys, Outcome, Reply, Run};
 use crate::resp::Protocol;
@@ -296,17 +296,25 @@ fn zrevrank(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Ou
 
 /// Replies members, with their scores if asked for: in RESP3 each pair is an array.
 fn reply_members(reply: &mut Reply<'_>, members: &[(impl AsRef<[u8]>, f64)], with_scores: bool) {
-    let nested = with_scores && reply.protocol() == Protocol::Resp3;
-    let flat = with_scores && !nested;
-    reply.array(members.len() * if flat { 2 } else { 1 });
+    open_members(reply, members.len(), with_scores);
     for (member, score) in members {
-        if nested {
-            reply.array(2);
-        }
-        reply.bulk(member.as_ref());
-        if with_scores {
-            reply.double(*score);
-        }
+        reply_member(reply, member.as_ref(), with_scores.then_some(*score));
+    }
+}
+
+/// Begins a reply of so many members.
+fn open_members(reply: &mut Reply<'_>, count: usize, with_scores: bool) {
+    let flat = with_scores && reply.protocol() == Protocol::Resp2;
+    reply.array(if flat { 2 * count } else { count });
+}
+
+fn reply_member(reply: &mut Reply<'_>, member: &[u8], score: Option<f64>) {
+    if score.is_some() && reply.protocol() == Protocol::Resp3 {
+        reply.array(2);
+    }
+    reply.bulk(member);
+    if let Some(score) = score {
+        reply.double(score);
     }
 }
 
@@ -327,15 +335,28 @@ fn zrandmember(txn: &mut Txn<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         amount = Some(wanted);
     }
     let mut chance = txn.random().fork();
-    let picked = txn.sorted_set(&key)?.map_or_else(Vec::new, |zset| {
-        let one = |chance: &mut fastrand::Rng| zset.random(&mut |n| chance.u64(0..n));
-        let amount = amount.unwrap_or(Amount::Distinct(1));
-        amount.pick(zset.len(), &mut chance, all(&zset), one)
-    });
-    match amount {
-        Some(_) => reply_members(reply, &picked, with_scores),
-        None => reply.bulk_or_null(picked.first().map(|&(member, _)| member)),
-    }
+    let zset = txn.sorted_set(&key)?;
+    let Some(amount) = amount else {
+        let picked = zset.and_then(|zset| zset.random(&mut |n| chance.u64(0..n)));
+        reply.bulk_or_null(picked.map(|(member, _)| member));
+        return Ok(());
+    };
+    let Some(zset) = zset else {
+        reply.array(0);
+        return Ok(());
+    };
+    let among = Among {
+        length: zset.len(),
+        all: all(&zset),
+        chance: &mut chance,
+    };
+    amount.reply(
+        reply,
+        among,
+        |chance| zset.random(&mut |n| chance.u64(0..n)),
+        |reply, count| open_members(reply, count, with_scores),
+        |reply, member, score| reply_member(reply, member, with_scores.then_some(score)),
+    );
     Ok(())
 }
 

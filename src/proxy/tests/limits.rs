@@ -68,6 +68,33 @@ fn output_limits_disconnect_who_leaves_too_much_unread() {
     b.check("CONFIG SET client-output-buffer-limit \"normal 1\"", "-ERR CONFIG SET failed (possibly related to argument 'client-output-buffer-limit') - Wrong number of arguments in buffer limit configuration.\r\n");
 }
 
+/// Each would take more memory than the machine has, were it put together before it is looked at.
+#[test]
+fn a_few_words_do_not_ask_for_more_than_there_is() {
+    let (server, address) = node();
+    let mut b = Client::connect(address);
+    large(&mut b);
+    b.check("SADD s a\r\nHSET h f v\r\nZADD z 1 m", ":1\r\n:1\r\n:1\r\n");
+    b.check(
+        "CONFIG SET client-output-buffer-limit \"normal 10mb 0 0\"",
+        "+OK\r\n",
+    );
+    let many = "GET v\r\n".repeat(30_000);
+    for (number, words) in (1..).zip([
+        "SRANDMEMBER s -2000000000",
+        "HRANDFIELD h -2000000000 WITHVALUES",
+        "HELLO 3\r\nZRANDMEMBER z -2000000000 WITHSCORES",
+        &format!("MGET{}", " v".repeat(30_000)),
+        &format!("MULTI\r\n{many}EXEC"),
+    ]) {
+        let mut a = Client::connect(address);
+        a.send(words);
+        wait_until(|| server.output.exceeded.load(Ordering::Relaxed) == number);
+        assert!(!a.until("never").contains("$1048576"), "it was sent away");
+        b.check("PING", "+PONG\r\n");
+    }
+}
+
 #[test]
 fn a_request_has_a_size() {
     let (_, address) = node();
