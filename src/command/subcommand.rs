@@ -45,7 +45,10 @@ pub(super) fn find(
         Some(sub) => Err(CommandError::WrongArity(
             format!("{container}|{}", sub.name).into(),
         )),
-        None if name.eq_ignore_ascii_case(b"HELP") && arguments.len() == 2 => Ok(None),
+        None if name.eq_ignore_ascii_case(b"HELP") => match arguments.len() {
+            2 => Ok(None),
+            _ => Err(CommandError::WrongArity(format!("{container}|help").into())),
+        },
         None => Err(CommandError::unknown_subcommand(container, name)),
     }
 }

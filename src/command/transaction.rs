@@ -76,7 +76,7 @@ fn discard(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outc
     Ok(())
 }
 
-fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn exec(call: &mut Call<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(queue) = call.session.queue.take() else {
         return Err(CommandError::text("ERR EXEC without MULTI"));
     };
@@ -88,7 +88,7 @@ fn exec(call: &mut Call<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Outcome
     };
     call.session.watched = watched;
     unwatch(call.server, call.session);
-    call.server.slow.show(&call.session.client, &[b"EXEC"]);
+    call.server.slow.show(&call.session.client, args.all());
     outcome
 }
 

@@ -13,6 +13,10 @@ use crate::command::{Args, Command, CommandError, Keys, Reply, Run, Wait};
 use crate::resp::Protocol;
 use crate::shard::{Retry, Txn};
 
+/// What a client is told that another has had waiting no longer.
+pub(super) const UNBLOCKED: CommandError =
+    CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
 /// A command that waits.
 #[derive(Debug)]
 pub(super) struct Blocking {

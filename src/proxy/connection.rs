@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ahead::{Ahead, Batch};
-use super::blocking::Blocking;
+use super::blocking::{Blocking, UNBLOCKED};
 use super::execute::{Step, execute};
 use super::output::Patience;
 use super::stats::Tally;
@@ -193,9 +193,9 @@ impl Connection {
             done += batch.consumed();
             if let Some(error) = malformed.filter(|_| !session.closing) {
                 server.note_malformed(&session.client, error);
-                server.errors.note(&error.into());
                 if session.replies == Replies::On {
-                    Reply::new(&mut self.output, session.protocol).error(&error.into());
+                    let mut reply = Reply::new(&mut self.output, session.protocol);
+                    server.errors.tell(&mut reply, &error.into());
                 }
                 session.closing = true;
             }
@@ -478,9 +478,7 @@ impl Connection {
                 reply.error(&refusal.unwrap_or(CommandError::text(PANICKED)));
             }
             (None, None | Some(Unblock::Timeout)) => reply.null_array(),
-            (None, Some(Unblock::Error)) => reply.error(&CommandError::text(
-                "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-            )),
+            (None, Some(Unblock::Error)) => server.errors.tell(&mut reply, &UNBLOCKED),
         }
         Ok(())
     }

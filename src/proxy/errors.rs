@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::command::CommandError;
+use crate::command::{CommandError, Reply};
 
 /// See the module. Kinds are the first words of the texts, which are ours, so there are few.
 #[derive(Debug, Default)]
@@ -23,6 +23,12 @@ impl ErrorStats {
                 counts.insert(kind.into(), 1);
             }
         }
+    }
+
+    /// Tells a client of an error that is no command's outcome.
+    pub(super) fn tell(&self, reply: &mut Reply<'_>, error: &CommandError) {
+        self.note(error);
+        reply.error(error);
     }
 
     /// The kinds that there were, and how often.

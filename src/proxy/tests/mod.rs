@@ -165,6 +165,10 @@ fn a_client_has_a_name_and_a_line_in_the_list() {
         "-ERR wrong number of arguments for 'client|kill' command\r\n",
     );
     assert!(a.ask("CLIENT HELP").starts_with('*'));
+    a.check(
+        "LATENCY HELP x",
+        "-ERR wrong number of arguments for 'latency|help' command\r\n",
+    );
 }
 
 #[test]
@@ -303,11 +307,11 @@ fn a_monitor_sees_what_others_do() {
     assert!(seen.contains("[0 127.0.0.1:"), "{seen}");
     assert!(seen.contains("] \"SET\" \"k\" \"v\"\r\n"), "{seen}");
     b.check(
-        "MULTI\r\nGET k\r\nEXEC",
+        "MULTI\r\nGET k\r\nexec",
         "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n",
     );
     let seen = a.until("\"ECHO\" \"that-was-all\"\r\n");
-    let names = ["MULTI", "GET", "EXEC"].map(|name| seen.find(name).expect(name));
+    let names = ["MULTI", "GET", "exec"].map(|name| seen.find(name).expect(name));
     assert!(names.is_sorted(), "{seen}");
     a.send("QUIT");
     assert!(a.until("never").ends_with("+OK\r\n"));
@@ -472,6 +476,8 @@ fn a_blocked_client_gets_what_comes_and_only_the_first() {
     other.check(&format!("CLIENT UNBLOCK {id} ERROR"), ":1\r\n");
     let error = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
     assert_eq!(second.until(error), error);
+    let told = other.ask("INFO errorstats");
+    assert!(told.contains("errorstat_UNBLOCKED:count=1\r\n"), "{told}");
     other.check(&format!("CLIENT UNBLOCK {id}"), ":0\r\n");
     second.check("BLPOP l 0.01", "*-1\r\n");
     second.check(
