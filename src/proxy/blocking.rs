@@ -13,9 +13,13 @@ use crate::command::{Args, Command, CommandError, Keys, Reply, Run, Wait};
 use crate::resp::Protocol;
 use crate::shard::{Retry, Txn};
 
-/// What a client is told that another has had waiting no longer.
-pub(super) const UNBLOCKED: CommandError =
-    CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+/// Tells a client that another has ended its waiting, as an error of its command.
+pub(super) fn tell_unblocked(server: &Server, command: &str, reply: &mut Reply<'_>) {
+    const UNBLOCKED: CommandError =
+        CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    server.stats.note_error(command, true);
+    server.errors.tell(reply, &UNBLOCKED);
+}
 
 /// A command that waits.
 #[derive(Debug)]

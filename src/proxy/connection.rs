@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ahead::{Ahead, Batch};
-use super::blocking::{Blocking, UNBLOCKED};
+use super::blocking::{Blocking, tell_unblocked};
 use super::execute::{Step, execute};
 use super::output::Patience;
 use super::stats::Tally;
@@ -478,7 +478,7 @@ impl Connection {
                 reply.error(&refusal.unwrap_or(CommandError::text(PANICKED)));
             }
             (None, None | Some(Unblock::Timeout)) => reply.null_array(),
-            (None, Some(Unblock::Error)) => server.errors.tell(&mut reply, &UNBLOCKED),
+            (None, Some(Unblock::Error)) => tell_unblocked(server, session.command, &mut reply),
         }
         Ok(())
     }

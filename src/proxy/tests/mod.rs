@@ -478,6 +478,8 @@ fn a_blocked_client_gets_what_comes_and_only_the_first() {
     assert_eq!(second.until(error), error);
     let told = other.ask("INFO errorstats");
     assert!(told.contains("errorstat_UNBLOCKED:count=1\r\n"), "{told}");
+    let calls = other.ask("INFO commandstats");
+    assert!(calls.contains("failed_calls=1\r\n"), "{calls}");
     other.check(&format!("CLIENT UNBLOCK {id}"), ":0\r\n");
     second.check("BLPOP l 0.01", "*-1\r\n");
     second.check(
