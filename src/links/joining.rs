@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crdt::{Epoch, Region};
 use geo::net::Waker;
-use geo::proto::{self, AddError, ForgetError, Gone, Roster, Stage};
+use geo::proto::{self, AddError, Entry, ForgetError, Gone, Roster, Stage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -269,32 +269,34 @@ impl Links {
             let now = proto::Instant(clock::monotonic_ns());
             self.common.reach.lock().down(id, now);
             let link = self.link(id, name);
-            let newcomer = Newcomer {
-                region: id,
-                name: name.to_owned(),
-                address: entry.addresses.first().cloned().unwrap_or_default(),
-                waker: link.waker.clone(),
-                link,
-            };
-            tracing::info!(
-                region = name,
-                id = id.id(),
-                address = newcomer.address,
-                "let in"
-            );
-            self.newcomers.waiting.lock().push_back(newcomer);
-            self.newcomers.arrival.notify_one();
+            let address = self.connect(link, entry);
+            tracing::info!(region = name, id = id.id(), address, "let in");
         }
         let forgotten = roster.forgotten().into_iter();
         let forgotten = forgotten.filter(|(id, _)| *id != self.own.0);
         forgotten
-            .map(|(id, gone)| self.exclude(id, &gone, roster.is_excluded(id)))
+            .map(|(id, gone)| self.exclude(id, &gone, roster))
             .collect()
     }
 
+    /// Has whoever drives connections connect with a region. Returns where that is.
+    fn connect(&self, link: Arc<PeerLink>, entry: &Entry) -> String {
+        let address = entry.addresses.first().cloned().unwrap_or_default();
+        let newcomer = Newcomer {
+            region: link.region,
+            name: link.name.clone(),
+            address: address.clone(),
+            waker: link.waker.clone(),
+            link,
+        };
+        self.newcomers.waiting.lock().push_back(newcomer);
+        self.newcomers.arrival.notify_one();
+        address
+    }
+
     /// A region holds up nothing from now on, and is refused, unless it comes back by itself where
-    /// it may.
-    fn exclude(&self, id: Region, gone: &Gone, may_return: bool) -> (Region, Epoch) {
+    /// it may. One that is heard of only now has a link, too: nobody else may be left to tell it.
+    fn exclude(&self, id: Region, gone: &Gone, roster: &Roster) -> (Region, Epoch) {
         let shards = &self.common.server.shards;
         let exclude = |index| {
             shards.with(index, |shard| {
@@ -305,11 +307,20 @@ impl Links {
             })
         };
         let below = (0..shards.count()).map(exclude).max();
-        let link = self.links.read().get(&id).map(Arc::clone);
-        if let Some(link) = link {
+        let may_return = roster.is_excluded(id);
+        let refuse = |link: &PeerLink| {
             let mut side = link.side.lock();
             side.refuse(true);
             side.let_return(may_return);
+        };
+        let known = self.links.read().get(&id).map(Arc::clone);
+        let entry = roster.iter().find(|(of, _, _)| *of == id);
+        if let Some(link) = known {
+            refuse(&link);
+        } else if let Some((_, name, entry)) = entry {
+            let link = self.link(id, name);
+            refuse(&link);
+            self.connect(link, entry);
         }
         (id, below.unwrap_or(gone.ended))
     }

@@ -355,3 +355,27 @@ fn a_region_that_died_is_forgotten_refused_and_let_back_in() {
         "what was refused is nowhere, and what was taken is not lost"
     );
 }
+
+/// Nobody is left who knew the forgotten region before: who has heard of it since tells it.
+#[test]
+fn a_forgotten_region_is_told_by_one_that_never_knew_it_otherwise() {
+    let database = Database::new();
+    let [one, two, three] = [place(1, "one"), place(2, "two"), place(3, "three")];
+    let mut a = database.start(one, &[two], false);
+    let mut b = database.start(two, &[one], false);
+    let address = format!("127.0.0.1:{}", three.port);
+    admin(&a, &["add", "three", "--id", "3", "--address", &address]).unwrap();
+    let has_heard = || admin(&b, &["list"]).is_ok_and(|list| list.contains("three"));
+    assert!(wait_until(LIMIT, has_heard), "{}", b.log());
+    b.kill();
+    admin(&a, &["forget", "two"]).unwrap();
+    // Its settings do not name the second.
+    let c = database.start(three, &[one], true);
+    let joins = wait_until(LIMIT, || is_written(&write(&c, "three")));
+    assert!(joins, "{}", c.log());
+    a.kill();
+
+    b.start_again().unwrap();
+    wait_refused(&b, "meridian admin region rejoin");
+    assert_eq!(get(&b, "three"), None, "it gets nothing");
+}

@@ -197,3 +197,10 @@ fn what_a_region_hands_out_it_holds_whatever_it_has_said() {
 fn what_a_forgotten_region_alone_has_whole_is_not_what_the_others_have() {
     super::run_with(3_000_553, true);
 }
+
+/// A forgotten region is reached only by such as have heard of it when it was forgotten already.
+#[test]
+fn a_forgotten_region_is_told_by_those_that_never_knew_it_otherwise() {
+    super::run_with(145_768_270_938_219, true);
+    super::run_with(5_001_025, true);
+}

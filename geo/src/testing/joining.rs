@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crdt::{Epoch, Region};
 
 use super::{Connection, LEVEL, Net, Node, Replica, region};
-use crate::proto::{Delivery, Roster, Stage};
+use crate::proto::{Delivery, Link, Roster, Stage};
 
 /// A node's record of regions, as if it were on its disk.
 #[derive(Clone, Debug)]
@@ -60,6 +60,12 @@ impl Record {
             all.merge(heard);
         });
         all.let_in()
+    }
+
+    /// Has a link refuse a peer that takes part no more, and no other.
+    fn settle(&self, peer: Region, link: &mut Link) {
+        link.refuse(self.roster.forgotten().contains_key(&peer));
+        link.let_return(self.roster.is_excluded(peer));
     }
 
     pub(super) fn since(&self, known: u64) -> Option<(u64, Vec<u8>)> {
@@ -262,8 +268,7 @@ impl<R: Replica> Net<R> {
             node.record.roster.end(id, below.unwrap_or(gone.ended));
         }
         for (id, link) in &mut node.links {
-            link.refuse(node.record.roster.forgotten().contains_key(id));
-            link.let_return(node.record.roster.is_excluded(*id));
+            node.record.settle(*id, link);
         }
         node.record.roster.confirm(at);
         node.record.revision += u64::from(before != node.record.roster.encode());
@@ -293,20 +298,24 @@ impl<R: Replica> Net<R> {
         }
     }
 
-    /// Makes the links between nodes that run and know of each other.
+    /// Makes the links between nodes that run and know of each other. Who is forgotten by one of
+    /// the two has one with it, too, to be told so.
     fn link_up(&mut self) {
         let nodes: Vec<Region> = self.nodes.keys().copied().collect();
         for &a in &nodes {
             for &b in nodes.iter().filter(|&&b| a < b) {
-                let knows =
-                    |at: Region, other| self.nodes[&at].record.roster.ids().contains(&other);
+                let knows = |at: Region, other| {
+                    let mut known = self.nodes[&at].record.roster.iter();
+                    known.any(|(id, _, _)| id == other)
+                };
                 if self.connections.contains_key(&(a, b)) || !knows(a, b) || !knows(b, a) {
                     continue;
                 }
                 for (at, peer) in [(a, b), (b, a)] {
                     let link = self.new_link(at, peer);
                     if let Some(node) = self.nodes.get_mut(&at) {
-                        node.links.entry(peer).or_insert(link);
+                        let link = node.links.entry(peer).or_insert(link);
+                        node.record.settle(peer, link);
                     }
                 }
                 self.connections
