@@ -204,3 +204,10 @@ fn a_forgotten_region_is_told_by_those_that_never_knew_it_otherwise() {
     super::run_with(145_768_270_938_219, true);
     super::run_with(5_001_025, true);
 }
+
+/// Those that forget a region have started again, and heard of none of its epochs since; what they
+/// hold has seen some.
+#[test]
+fn a_region_is_forgotten_by_such_as_have_heard_of_none_of_its_lives() {
+    super::run_with(3_000_672, true);
+}

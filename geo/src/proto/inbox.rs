@@ -54,6 +54,11 @@ impl Inbox {
         queue.flat_map(|queue| &queue.frames)
     }
 
+    /// All frames that wait.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Frame> {
+        self.queues.values().flat_map(|queue| &queue.frames)
+    }
+
     /// Takes a frame that follows the tail, unless there is no room.
     pub(super) fn push(&mut self, frame: Frame) -> bool {
         let bytes = frame.bytes().len();

@@ -4,6 +4,10 @@
 //! says in the record of regions that it does without it, and announces what it holds of them, and
 //! nothing more is stable before all have; then they are closed, and it holds up nothing any more.
 //!
+//! Whoever excludes a region may have heard of none of its epochs, where all have started again
+//! since. But what they hold, or what waits, may have seen some: these are over, too, or it would
+//! wait for what the excluded region alone has.
+//!
 //! Who was excluded hears of lives of its own closed without it. What others then say that they
 //! hold of these is all up to where they have closed them, and of the rest nothing.
 
@@ -26,10 +30,18 @@ impl Delivery {
     }
 
     /// A region takes part no more, and its epochs below this have ended, as have all of which we
-    /// know. Returns below which they have. Frames may have become ready by it.
+    /// know, and all that ops have seen which are here. Returns below which they have. Frames may
+    /// have become ready by it.
     pub fn exclude(&mut self, region: Region, below: Epoch) -> Epoch {
         let is_new = self.config.members.remove(&region);
         let known = self.closing.newest(region);
+        // Once it has ended here, what is new may have seen a life that was let back in.
+        let seen = if is_new {
+            self.seen_below(region)
+        } else {
+            Epoch(0)
+        };
+        let below = below.max(seen);
         let below = match known {
             // The first epoch that it did not have: but what has ended before is no epoch.
             Some(newest) if is_new && below <= newest => Epoch(newest.0 + 1),
@@ -43,6 +55,32 @@ impl Delivery {
             self.close_what_can_be();
         }
         below
+    }
+
+    /// Notes what an op of an earlier life had seen. What was heard of regions by then is in no
+    /// log: where it had seen that epochs are closed, nothing else need tell of these.
+    pub(super) fn note_seen(&mut self, deps: &Version) {
+        let epochs = deps
+            .iter()
+            .map(|(origin, _)| (origin.region, Epoch(origin.epoch.0 + 1)));
+        for (region, below) in epochs.chain(deps.floors()) {
+            let known = self.seen_before.entry(region).or_default();
+            *known = below.max(*known);
+        }
+    }
+
+    /// Below which epoch all is that any op has seen of a region which is here: others may lack the
+    /// op, and it waits until all that it had seen is closed.
+    fn seen_below(&self, region: Region) -> Epoch {
+        let waiting = self.inbox.all().map(|frame| {
+            let deps = frame.deps();
+            let newest = deps.latest_epoch(region);
+            let below = newest.map_or(Epoch(0), |newest| Epoch(newest.0 + 1));
+            below.max(deps.floor(region))
+        });
+        let before = self.seen_before.get(&region).copied();
+        let here = before.unwrap_or_default().max(self.version.floor(region));
+        waiting.fold(here, Epoch::max)
     }
 
     /// These regions have said that they do without one that is excluded. Frames may have become

@@ -144,6 +144,8 @@ pub struct Delivery {
     excluded: BTreeMap<Region, BTreeSet<Region>>,
     /// Regions whose builds do not say so.
     silent_builds: BTreeSet<Region>,
+    /// Below which epochs all is that ops of earlier lives have seen of each region.
+    seen_before: BTreeMap<Region, Epoch>,
     /// How often each region has given a sign of life.
     signs: BTreeMap<Region, u64>,
     /// Regions whose times are taken however far ahead they are.
@@ -173,6 +175,7 @@ impl Delivery {
             words: word::Words::default(),
             excluded: BTreeMap::new(),
             silent_builds: BTreeSet::new(),
+            seen_before: BTreeMap::new(),
             signs: BTreeMap::new(),
             trusted_clocks: BTreeSet::new(),
             kept: None,
@@ -340,6 +343,7 @@ impl Delivery {
     pub fn recovered(&mut self, frame: &Frame) {
         let origin = frame.origin();
         self.notice(origin);
+        self.note_seen(frame.deps());
         self.version.advance(origin, frame.last());
         self.deps.advance(origin, frame.last());
         self.generation += 1;

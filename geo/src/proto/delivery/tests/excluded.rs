@@ -146,3 +146,51 @@ fn an_older_build_says_by_what_it_announces_that_it_does_without_the_excluded() 
     a.heard(heard, region(2), NOW_MS);
     assert!(!a.open_endings().is_empty());
 }
+
+/// A frame of region 2 whose op has seen that the epochs of region 3 below this are closed.
+fn frame_after(origin: Origin, ms: u64, below: u64) -> Frame {
+    let mut deps = Version::new();
+    deps.raise_floor(region(3), Epoch(below));
+    let mut writer = FrameWriter::new(0, origin);
+    writer.begin_op(at(ms), &deps);
+    writer.push(&Effect {
+        key: b"k",
+        change: Change::MemberAdd { member: b"m" },
+    });
+    writer.end_op();
+    writer.seal().expect("there are ops")
+}
+
+/// Region 3 is excluded by such as have started again since they heard of its lives.
+#[test]
+fn what_waits_has_seen_epochs_that_end_with_the_excluded() {
+    let mut a = delivery(3, 1 << 20);
+    let closed = frame_after(origin(2, 1), 10, 50);
+    assert_eq!(a.offer(closed, region(2), NOW_MS), Offer::Waiting);
+    let mut b = Issuer::new(origin(2, 4));
+    let applied = b.frame(&[11], &[(origin(3, 70), 9)]);
+    assert_eq!(a.offer(applied, region(2), NOW_MS), Offer::Waiting);
+    assert_eq!(a.exclude(region(3), Epoch(1)), Epoch(71));
+    assert_eq!(a.exclude(region(3), Epoch(1)), Epoch(71), "once");
+    a.done_without(region(3), &[region(2)].into());
+    let mut word = heartbeat(origin(2, 4), 11, 20, &[]);
+    let of = |about, below| announcement(about, below, &[]);
+    let own = announcement(2, 4, &[(origin(2, 1), 10)]);
+    word.announced = vec![of(1, 1), own, of(3, 71)];
+    a.heard(word, region(2), NOW_MS);
+    assert_eq!(apply(&mut a), [10, 11], "it waits for 3 no longer");
+    assert!(a.open_endings().is_empty());
+}
+
+/// The same of ops that are in the log: others may lack them, and wait.
+#[test]
+fn what_ops_of_earlier_lives_have_seen_ends_with_the_excluded() {
+    for (below, ended) in [(50, 50), (0, 31)] {
+        let mut a = delivery(3, 1 << 20);
+        a.recovered(&frame_after(origin(2, 1), 10, below));
+        let mut own = Issuer::new(origin(1, 0));
+        a.recovered(&own.frame(&[12], &[(origin(3, 30), 9)]));
+        assert_eq!(a.exclude(region(3), Epoch(1)), Epoch(ended));
+        assert_eq!(a.exclude(region(3), Epoch(ended)), Epoch(ended), "once");
+    }
+}
