@@ -379,3 +379,33 @@ fn a_forgotten_region_is_told_by_one_that_never_knew_it_otherwise() {
     wait_refused(&b, "meridian admin region rejoin");
     assert_eq!(get(&b, "three"), None, "it gets nothing");
 }
+
+/// What it holds of the time before is announced before it hears that it has to start anew.
+#[test]
+fn a_region_that_is_let_back_in_writes_again_what_it_alone_had() {
+    let database = Database::new();
+    let [one, two] = [place(1, "one"), place(2, "two")];
+    let mut a = database.start(one, &[two], false);
+    let mut b = database.start(two, &[one], false);
+    assert!(wait_until(LIMIT, || is_written(&write(&a, "a"))));
+    assert!(wait_until(LIMIT, || get(&b, "a").is_some()), "{}", b.log());
+    a.kill();
+    assert!(is_written(&write(&b, "alone")), "{}", b.log());
+    b.kill();
+    a.start_again().unwrap();
+    admin(&a, &["forget", "two"]).unwrap();
+    b.start_again().unwrap();
+    wait_refused(&b, "meridian admin region rejoin");
+    admin(&a, &["rejoin", "two"]).unwrap();
+    wait_refused(&b, "start it again");
+    b.stop();
+    b.start_again().unwrap();
+    let back = wait_until(LIMIT, || is_written(&write(&b, "back")));
+    assert!(back, "{}\n{}", b.log(), a.log());
+    assert!(
+        wait_until(LIMIT, || get(&a, "alone").is_some()),
+        "{}",
+        b.log()
+    );
+    wait_same(&[&a, &b]);
+}

@@ -109,10 +109,13 @@ impl Delivery {
             .find(|&(&origin, &end)| self.deps.get(origin) < end);
         // An old op may itself have seen that still older epochs were closed.
         let floor = lacking.map_or(below, |(origin, _)| origin.epoch);
-        if floor <= self.version.floor(region) {
+        let closed = self.version.floor(region);
+        if floor <= closed {
             return;
         }
-        ends.retain(|origin, _| origin.epoch < floor);
+        // Where those before were closed stays, also where nobody held anything of them: an old
+        // disk may say by now that it does, and its ops are late.
+        ends.retain(|origin, _| closed <= origin.epoch && origin.epoch < floor);
         self.closing.close(ends);
         self.announced_is_old = true;
         self.version.raise_floor(region, floor);

@@ -194,3 +194,31 @@ fn what_ops_of_earlier_lives_have_seen_ends_with_the_excluded() {
         assert_eq!(a.exclude(region(3), Epoch(ended)), Epoch(ended), "once");
     }
 }
+
+/// A region is let back in, and its node starts with what it held before: it says that it holds
+/// ops which all the others have closed their origin without.
+#[test]
+fn what_an_old_disk_holds_of_a_closed_origin_is_late_whatever_it_says() {
+    let mut a = delivery(3, 1 << 20);
+    let mut word = heartbeat(origin(2, 1), 0, 20, &[]);
+    let of = |about, below| announcement(about, below, &[]);
+    word.announced = vec![of(1, 1), of(2, 1), of(3, 2)];
+    a.exclude(region(3), Epoch(2));
+    a.done_without(region(3), &[region(2)].into());
+    a.heard(word.clone(), region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(3)), Epoch(2));
+    a.admit(region(3));
+    let old = announcement(3, 7, &[(origin(3, 1), 10)]);
+    let mut back = heartbeat(origin(3, 7), 0, 21, &[]);
+    back.announced = vec![of(1, 1), of(2, 1), old];
+    a.heard(back, region(3), NOW_MS);
+    word.time = at(22);
+    word.announced.push(of(3, 7));
+    a.heard(word, region(2), NOW_MS);
+    assert_eq!(a.version().floor(region(3)), Epoch(7));
+    let said = a.heartbeat(at(23)).announced;
+    let said = said.iter().find(|said| said.region == region(3));
+    assert_eq!(said, Some(&of(3, 7)), "nobody has to wait for it");
+    let frame = Issuer::new(origin(3, 1)).frame(&[10], &[]);
+    assert!(matches!(a.offer(frame, region(3), NOW_MS), Offer::Late(_)));
+}
