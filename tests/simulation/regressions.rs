@@ -211,3 +211,9 @@ fn a_forgotten_region_is_told_by_those_that_never_knew_it_otherwise() {
 fn a_region_is_forgotten_by_such_as_have_heard_of_none_of_its_lives() {
     super::run_with(3_000_672, true);
 }
+
+/// All wait for a region that is not to come, and that decision was lost.
+#[test]
+fn a_lost_decision_for_which_nobody_serves_is_taken_again_at_once() {
+    super::run_with(2_000_196, true);
+}

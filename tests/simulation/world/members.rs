@@ -233,6 +233,31 @@ impl World {
         }
     }
 
+    /// Where nobody serves, for all wait for a region that is not to come, and the decision that it
+    /// is not was lost, it is taken again at once: no command would get through any more.
+    pub(super) fn decide_again(&mut self) {
+        let running = self.running();
+        let serves =
+            |at: &u8| !self.refills.contains_key(at) && !self.net.knows_that_it_is_forgotten(*at);
+        if running.iter().any(serves) {
+            return;
+        }
+        let all = self.taking_part();
+        let is_known = |id| {
+            let mut stages = all.iter().map(|&at| self.net.stage(at, id));
+            stages.any(|stage| stage == Some(Stage::Forgotten))
+        };
+        let mut unwanted = self.members.unwanted.keys().copied();
+        let lost = unwanted.find(|&id| !running.contains(&id) && !is_known(id));
+        let Some(id) = lost else {
+            return;
+        };
+        if let Some(at) = self.asked(|world, at| world.takes_for(at, id, true)) {
+            self.forget_expected(at, id);
+            self.tally.count("members: decision lost with its region");
+        }
+    }
+
     /// How often a region has come back, by what another knows.
     fn incarnation(&self, at: u8, id: u8) -> u32 {
         let mut entries = self.net.roster(at).iter();

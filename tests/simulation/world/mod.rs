@@ -208,8 +208,11 @@ impl World {
         if self.random.u32(0..45) == 0 {
             self.fault();
         }
-        if !self.members.is_fixed && self.random.u32(0..40) == 0 {
-            self.change_members();
+        if !self.members.is_fixed {
+            self.decide_again();
+            if self.random.u32(0..40) == 0 {
+                self.change_members();
+            }
         }
         for _ in 0..self.random.u32(1..4) {
             let (at, number) = (self.any_region(), self.random.u16(0..NUMBERS));
