@@ -210,6 +210,7 @@ fn a_forgotten_region_is_told_by_those_that_never_knew_it_otherwise() {
 #[test]
 fn a_region_is_forgotten_by_such_as_have_heard_of_none_of_its_lives() {
     super::run_with(3_000_672, true);
+    super::run_with(48_433_213_479_923, true);
 }
 
 /// All wait for a region that is not to come, and that decision was lost.
