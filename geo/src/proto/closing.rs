@@ -149,22 +149,44 @@ impl Closing {
         region: Region,
         members: &BTreeSet<Region>,
     ) -> Option<(Epoch, BTreeMap<Origin, Time>)> {
-        let below = self.newest(region)?;
+        let below = self.final_below(region, members)?;
         let mut ends: BTreeMap<Origin, Time> = BTreeMap::new();
-        for &member in members {
-            if !self.knew_all(member) {
-                return None;
-            }
-            let said = self
-                .said
-                .get(&(member, region))
-                .filter(|said| below <= said.below)?;
+        for said in self.said_of(region, members) {
             for (origin, time) in said.held.iter().filter(|(origin, _)| origin.epoch < below) {
                 let end = ends.entry(origin).or_default();
                 *end = time.max(*end);
             }
         }
         Some((below, ends))
+    }
+
+    /// The epoch below which all members have said what they hold of a region, once they have.
+    /// Costs a step for each: the ends are as many as were ever closed.
+    pub(super) fn final_below(&self, region: Region, members: &BTreeSet<Region>) -> Option<Epoch> {
+        let below = self.newest(region)?;
+        let has_said = |&member: &Region| {
+            let said = self.said.get(&(member, region));
+            self.knew_all(member) && said.is_some_and(|said| below <= said.below)
+        };
+        members.iter().all(has_said).then_some(below)
+    }
+
+    /// Where an ended origin ends, once all members have said what they hold: before its first op,
+    /// if none holds any. Costs a step for each.
+    pub(super) fn final_end(&self, origin: Origin, members: &BTreeSet<Region>) -> Option<Time> {
+        let below = self.final_below(origin.region, members)?;
+        let held = self.said_of(origin.region, members);
+        let end = held.map(|said| said.held.get(origin)).max();
+        Some(end.filter(|_| origin.epoch < below).unwrap_or_default())
+    }
+
+    fn said_of<'a>(
+        &'a self,
+        region: Region,
+        members: &'a BTreeSet<Region>,
+    ) -> impl Iterator<Item = &'a Announcement> {
+        let said = members.iter().map(move |&by| self.said.get(&(by, region)));
+        said.flatten()
     }
 
     /// Whether a member has last announced when it knew of every epoch that we know of, those of

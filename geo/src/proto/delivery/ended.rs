@@ -74,6 +74,14 @@ impl Delivery {
         self.closing.ends(region, &self.config.members)
     }
 
+    /// The last op of an ended origin that any region holds, once that is final.
+    pub(super) fn final_end(&self, origin: Origin) -> Option<Time> {
+        if !self.all_do_without() {
+            return None;
+        }
+        self.closing.final_end(origin, &self.config.members)
+    }
+
     /// Whether all regions do without those that are excluded. One that has not heard of an
     /// exclusion takes what a later life sends, and what it says of earlier ones is not its last
     /// word: also where it says it of the very epoch by which they have ended here, for that life
@@ -129,8 +137,9 @@ impl Delivery {
 
     /// Regions whose ended origins are not closed: ask everybody for what they hold of these.
     pub fn open_endings(&self) -> Vec<Ending> {
+        let (all_do_without, members) = (self.all_do_without(), &self.config.members);
         let ending = |(region, below)| {
-            let is_final = self.ends(region).is_some();
+            let is_final = all_do_without && self.closing.final_below(region, members).is_some();
             Ending {
                 region,
                 below,

@@ -293,12 +293,6 @@ impl Delivery {
         is_refused.then_some(Offer::Refused(Refusal::Ended))
     }
 
-    /// The last op of an ended origin that any region holds, once that is final.
-    fn final_end(&self, origin: Origin) -> Option<Time> {
-        let (_, ends) = self.ends(origin.region)?;
-        Some(ends.get(&origin).copied().unwrap_or_default())
-    }
-
     fn is_ahead(&self, time: Time, region: Region, now_ms: u64) -> bool {
         self.latest_time(now_ms) < time && !self.trusted_clocks.contains(&region)
     }
