@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::server::REDIS_VERSION;
 use super::{Args, Command, Flags, Keys, Outcome, Reply, Run};
 use crate::proxy::{Call, Ran, RegionState, memory};
-use crate::shard::{LateOps, Looks};
+use crate::shard::{LateOps, Looks, Shard};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "INFO",
@@ -235,21 +235,18 @@ fn stats(call: &Call<'_>, text: &mut String) {
         "malformed_requests",
         server.malformed.load(Ordering::Relaxed),
     );
-    let expired = |index| server.shards.with(index, |shard| shard.expired());
-    let (mut keys, mut fields) = (0, 0);
-    for expired in (0..server.shards.count()).map(expired) {
+    let of_shard = |shard: &mut Shard| (shard.expired(), shard.looks());
+    let (mut keys, mut fields, mut looks) = (0, 0, Looks::default());
+    for index in 0..server.shards.count() {
+        let (expired, found) = server.shards.with(index, of_shard);
         keys += expired.keys;
         fields += expired.fields;
+        looks.hits += found.hits;
+        looks.misses += found.misses;
     }
     line(text, "expired_keys", keys);
     line(text, "expired_subkeys", fields);
     line(text, "evicted_keys", server.room.evicted());
-    let mut looks = Looks::default();
-    for index in 0..server.shards.count() {
-        let Looks { hits, misses } = server.shards.with(index, |shard| shard.looks());
-        looks.hits += hits;
-        looks.misses += misses;
-    }
     line(text, "keyspace_hits", looks.hits);
     line(text, "keyspace_misses", looks.misses);
     let errors = server.errors.list().into_iter().map(|(_, count)| count);
